@@ -1,0 +1,74 @@
+# The course's commands. `make book` and `make test` set everything up by themselves.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.bncourse-ready
+SITE := _build/html
+NOTEBOOKS := $(wildcard book/*.ipynb solutions/*.ipynb)
+WORKERS ?= auto
+
+.PHONY: help setup book test test-package test-notebooks test-site lint format lab serve outputs bench lock clean
+help:
+	@echo "make book    run every notebook and build the site"
+	@echo "make test    run every test: code, notebooks, site"
+	@echo "make lab     open JupyterLab on the book"
+	@echo "make serve   serve the built site and open it"
+	@echo "make outputs run the notebooks and save the outputs that the tests compare"
+	@echo "make bench   compare the speed of the implementations"
+	@echo "make lint    check style and spelling;  make format  mend what can be mended"
+	@echo "make lock    pin every version anew, from pyproject.toml"
+	@echo "make clean   remove everything that was built, .venv included"
+
+setup: $(READY)
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+book: $(READY)
+	$(BIN)/python book/_ext/execution.py
+	$(BIN)/jupyter-book build . -W --keep-going -q
+	@echo "The book is at file://$(CURDIR)/$(SITE)/index.html (or: make serve)"
+
+test: lint test-package test-notebooks test-site
+
+test-package: $(READY)
+	$(BIN)/python -m pytest -n $(WORKERS) --ignore tests/test_site.py
+
+# Each notebook stays on one worker: its cells share a kernel.
+test-notebooks: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --nbval-lax $(NOTEBOOKS)
+
+test-site: book
+	$(BIN)/python -m pytest -n $(WORKERS) tests/test_site.py
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/codespell
+
+format: $(READY)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+lab: $(READY)
+	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/book
+
+serve: $(READY)
+	$(BIN)/python book/_ext/serve.py $(SITE)
+
+# Run the notebooks and save the outputs that nbval compares; all other outputs are dropped.
+outputs: $(READY)
+	$(BIN)/python book/_ext/saved_outputs.py $(NOTEBOOKS)
+
+bench: $(READY)
+	$(BIN)/python -m bncourse.benchmark
+
+lock: $(READY)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf _build .venv .pytest_cache .ruff_cache .hypothesis

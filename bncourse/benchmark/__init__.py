@@ -1,0 +1,1 @@
+"""Measuring the implementations side by side: time, memory and accuracy."""

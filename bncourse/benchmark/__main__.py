@@ -1,0 +1,151 @@
+"""Time, memory and accuracy of the reference beside PyTorch: ``python -m bncourse.benchmark``."""
+
+import argparse
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bncourse import reference
+from bncourse.benchmark.memory import peak_bytes
+from bncourse.benchmark.timing import Timing, interleave
+
+SHAPE = (64, 64, 32, 32)
+REFERENCE, PYTORCH = "reference", "PyTorch"
+Calls = dict[str, Callable[[], object]]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What every implementation is given."""
+
+    x: np.ndarray
+    dy: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+    running_mean: np.ndarray
+    running_var: np.ndarray
+
+    @classmethod
+    def random(cls, shape: tuple[int, ...], dtype: str, seed: int = 0) -> "Arguments":
+        rng = np.random.default_rng(seed)
+        x, dy = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+        weight, bias, running_mean = (rng.standard_normal(shape[1]).astype(dtype) for _ in range(3))
+        return cls(x, dy, weight, bias, running_mean, rng.uniform(0.5, 2, shape[1]).astype(dtype))
+
+    def astype(self, dtype: str) -> "Arguments":
+        return Arguments(*(array.astype(dtype) for array in vars(self).values()))
+
+
+def reference_calls(a: Arguments) -> Calls:
+    """Training forward, and forward and backward, of the NumPy reference."""
+    running = a.running_mean.copy(), a.running_var.copy()
+
+    def forward():
+        return reference.batch_norm_forward(a.x, a.weight, a.bias, *running)
+
+    def forward_backward():
+        y, cache = forward()
+        return y, *reference.batch_norm_backward(a.dy, cache)
+
+    return {"forward": forward, "forward + backward": forward_backward}
+
+
+def pytorch_calls(a: Arguments) -> Calls:
+    """The same with PyTorch; ``autograd.grad`` returns gradients without adding them to ``.grad``."""
+    import torch
+
+    x, weight, bias = (torch.from_numpy(array).requires_grad_() for array in (a.x, a.weight, a.bias))
+    dy = torch.from_numpy(a.dy)
+    running = [torch.from_numpy(array.copy()) for array in (a.running_mean, a.running_var)]
+
+    def forward():
+        return torch.nn.functional.batch_norm(x, *running, weight, bias, training=True)
+
+    def forward_backward():
+        y = forward()
+        return y, *torch.autograd.grad(y, (x, weight, bias), dy)
+
+    return {"forward": forward, "forward + backward": forward_backward}
+
+
+def largest_error(results: tuple, exact: tuple) -> float:
+    """The largest error of y, dx, dweight and dbias, each relative to its largest value."""
+    pairs = [[np.asarray(array, dtype=np.float64) for array in pair] for pair in zip(results, exact, strict=True)]
+    return max(float(np.max(np.abs(got - wanted)) / np.max(np.abs(wanted))) for got, wanted in pairs)
+
+
+def as_arrays(tensors: tuple) -> tuple[np.ndarray, ...]:
+    return tuple(tensor.detach().numpy() for tensor in tensors)
+
+
+def rows(a: Arguments, runs: int) -> list[tuple[str, ...]]:
+    """The lines of the table: what was done, by whom, and how well."""
+    ours, theirs = reference_calls(a), pytorch_calls(a)
+    exact = as_arrays(pytorch_calls(a.astype("float64"))["forward + backward"]())
+    errors = {
+        REFERENCE: largest_error(ours["forward + backward"](), exact),
+        PYTORCH: largest_error(as_arrays(theirs["forward + backward"]()), exact),
+    }
+    lines = []
+    for what in ours:
+        timings = interleave({REFERENCE: ours[what], PYTORCH: theirs[what]}, runs=runs)
+        memory = {REFERENCE: f"{peak_bytes(ours[what]) / a.x.nbytes:.1f}", PYTORCH: "not seen"}
+        lines += [
+            (what, name, *describe(timing, timings[PYTORCH]), memory[name], f"{errors[name]:.0e}")
+            for name, timing in timings.items()
+        ]
+    return lines
+
+
+def describe(timing: Timing, baseline: Timing) -> tuple[str, str]:
+    """Milliseconds, and speed as a multiple of the baseline's: median (20th to 80th percentile)."""
+    time, speed = timing.spread, timing.speed(baseline)
+    return (
+        f"{1e3 * time.median:.1f} ({1e3 * time.low:.1f} to {1e3 * time.high:.1f})",
+        f"{speed.median:.2f} ({speed.low:.2f} to {speed.high:.2f})",
+    )
+
+
+def device() -> str:
+    """The name of the processor and how many of its cores may be used."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = names[0] if names else model
+    return f"{model}, {cores()} cores"
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def table(header: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in [header, *lines])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bncourse.benchmark", description=__doc__)
+    parser.add_argument("--runs", type=int, default=15, help="timed rounds, in which the candidates take turns")
+    parser.add_argument("--threads", type=int, default=cores(), help="PyTorch's threads; NumPy always uses one")
+    options = parser.parse_args()
+
+    import torch
+
+    torch.set_num_threads(options.threads)
+    print(f"Batch norm in training, {SHAPE} float32, median of {options.runs} runs (20th to 80th percentile)")
+    print(f"{device()}; Python {platform.python_version()}, NumPy {np.__version__}, PyTorch {torch.__version__}")
+    print(f"Threads: PyTorch {torch.get_num_threads()}, reference 1 (NumPy's loops are not threaded)\n")
+    header = ("operation", "implementation", "ms", "times PyTorch's speed", "peak memory / input", "error to float64")
+    print(table(header, rows(Arguments.random(SHAPE, "float32"), options.runs)))
+
+
+if __name__ == "__main__":
+    main()

