@@ -10,6 +10,7 @@ that folder; as a program it fills the folder first, with one process per core.
 
 import hashlib
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 DEPENDENCIES = ("bncourse/**/*.py", "book/results/*.json", "requirements.lock")
 SECONDS_PER_CELL = 300
+ANSI_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 def fingerprint(root: Path) -> str:
@@ -78,7 +80,7 @@ def failure(uri: str, traceback: str) -> str:
     numbers = [
         number for number, cell in enumerate(cells, 1) if cell.cell_type == "code" and cell.source.strip() in traceback
     ]
-    return f"{uri}, cell {numbers[0] if numbers else '?'}:\n{traceback}"
+    return f"{uri}, cell {numbers[0] if numbers else '?'}:\n{ANSI_COLOUR.sub('', traceback)}"
 
 
 def main(root: Path) -> int:

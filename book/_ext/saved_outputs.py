@@ -1,6 +1,6 @@
 """Run notebooks and save the outputs that nbval compares; drop all others.
 
-    python book/_ext/saved_outputs.py NOTEBOOK...
+python book/_ext/saved_outputs.py NOTEBOOK...
 """
 
 import sys

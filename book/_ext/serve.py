@@ -1,6 +1,6 @@
 """Serve the built site on this machine and open it in the browser.
 
-    python book/_ext/serve.py [FOLDER]
+python book/_ext/serve.py [FOLDER]
 """
 
 import functools

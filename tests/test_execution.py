@@ -1,0 +1,78 @@
+"""Outputs on the site are those of the present notebooks, package and versions; failures are named."""
+
+import shutil
+from pathlib import Path
+
+import execution
+import nbformat
+import pytest
+
+
+@pytest.fixture
+def book(tmp_path) -> Path:
+    """A book of two notebooks, which import a package of one number."""
+    (tmp_path / "_config.yml").write_text("title: Two pages\n")
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: one\nchapters:\n  - file: two\n")
+    (tmp_path / "bncourse").mkdir()
+    (tmp_path / "bncourse" / "number.py").write_text("NUMBER = 1\n")
+    (tmp_path / "requirements.lock").write_text("")
+    write(tmp_path / "one.ipynb", "print('one')", "print('still one')")
+    write(tmp_path / "two.ipynb", "print('two')")
+    return tmp_path
+
+
+def write(path: Path, *sources: str) -> None:
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
+
+
+def succeeded(capsys) -> int:
+    """How many notebooks the last run executed."""
+    return int(capsys.readouterr().out.split(" of ")[0])
+
+
+def test_only_what_changed_runs_again(book, capsys):
+    assert execution.main(book) == 0
+    assert succeeded(capsys) == 2
+    assert execution.main(book) == 0
+    assert succeeded(capsys) == 0
+    write(book / "two.ipynb", "print('changed')")
+    assert execution.main(book) == 0
+    assert succeeded(capsys) == 1
+    (book / "bncourse" / "number.py").write_text("NUMBER = 2\n")
+    assert execution.main(book) == 0
+    assert succeeded(capsys) == 2
+
+
+def test_failing_cell_is_reported_with_notebook_cell_and_traceback(book, capsys):
+    write(book / "two.ipynb", "x = 1", "x / 0")
+    assert execution.main(book) == 1
+    report = capsys.readouterr().err
+    assert f"FAILED {book / 'two.ipynb'}, cell 2:" in report
+    assert "ZeroDivisionError: division by zero" in report
+    assert "one.ipynb" not in report
+
+
+@pytest.mark.parametrize(
+    "file", ["bncourse/number.py", "bncourse/checks/new.py", "book/results/cpu.json", "requirements.lock"]
+)
+def test_fingerprint_follows_everything_that_outputs_depend_on(book, file):
+    before = execution.fingerprint(book)
+    (book / file).parent.mkdir(parents=True, exist_ok=True)
+    (book / file).write_text("changed")
+    assert execution.fingerprint(book) != before
+
+
+def test_fingerprint_depends_on_nothing_else(book, tmp_path):
+    before = execution.fingerprint(book)
+    (book / "README.md").write_text("changed")
+    assert execution.fingerprint(book) == before
+    moved = tmp_path / "moved"
+    shutil.copytree(book, moved)
+    assert execution.fingerprint(moved) == before
+
+
+def test_excluded_notebooks_are_never_run(book):
+    (book / "_config.yml").write_text("execute:\n  exclude_patterns: ['t*.ipynb']\n")
+    assert [path.name for path in execution.notebooks(book)] == ["one.ipynb"]
