@@ -13,7 +13,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 from sphinx.util.math import get_node_equation_number
-from sphinx.util.nodes import get_node_line
+from sphinx.util.nodes import traverse_parent
 from sphinx.writers.html5 import HTML5Translator
 from sphinxcontrib import katex
 
@@ -60,7 +60,8 @@ def render(node: nodes.Element, *, display: bool) -> str:
     try:
         return katex.render_latex(formula, KATEX_OPTIONS | {"displayMode": display})
     except katex.KaTeXError as error:
-        place = f"{node.document['source']}:{get_node_line(node) or '?'}"
+        line = next((parent.line for parent in traverse_parent(node) if parent.line), "?")
+        place = f"{node.document['source']}:{line}"
         raise MathError(f"{place}: {error}\n{formula}") from error
 
 
