@@ -106,7 +106,7 @@ def plot_channels(x: np.ndarray, names: Sequence[str], *, ax: Axes | None = None
 def plot_index_set(
     shape: Sequence[int], axes: Sequence[int], *, index: Sequence[int] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw every element of an array and mark those that share statistics with the one at ``index``.
+    """Draw every element of an array and fill those that share statistics with the framed one at ``index``.
 
     Args:
         shape: (N, C) or (N, C, H, W); samples become rows, channels columns.
@@ -128,10 +128,12 @@ def plot_index_set(
                 0.9,
                 facecolor=BLUE if shared else "none",
                 edgecolor=BLUE if shared else MUTED,
-                lw=2.5 if element == index else 0.8,
+                lw=0.8,
                 alpha=0.9 if shared else 0.7,
             )
         )
+        if element == index:
+            ax.add_patch(Rectangle(corner, 0.9, 0.9, facecolor="none", edgecolor=ORANGE, lw=3, zorder=2))
     for c in range(channels):
         ax.text(c * (width + 0.8) + width / 2, -0.35, f"c = {c}", ha="center", va="bottom")
     for n in range(samples):
@@ -152,10 +154,10 @@ def plot_epsilon_gain(eps_values: Sequence[float], *, ax: Axes | None = None) ->
         ax.annotate(
             f"ε = {eps:g}",
             (half, math.sqrt(0.5)),
-            xytext=(8, -4),
+            xytext=(-10, 0),
             textcoords="offset points",
             color=line.get_color(),
-            va="top",
+            ha="right",
         )
     ax.set(xscale="log", xlabel="standard deviation of the input, σ", ylabel="standard deviation of x̂", ylim=(0, 1.05))
     return ax
