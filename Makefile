@@ -27,7 +27,13 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
-book: $(READY)
+# Sphinx keeps pages that left the table of contents, and does not see changes of its extensions.
+SITE_SETTINGS := _config.yml _toc.yml $(wildcard book/_ext/*.py book/_templates/*)
+_build/.settings: $(SITE_SETTINGS)
+	rm -rf $(SITE) _build/.doctrees
+	@mkdir -p _build && touch $@
+
+book: $(READY) _build/.settings
 	$(BIN)/python book/_ext/execution.py
 	$(BIN)/jupyter-book build . -W --keep-going -q
 	@echo "The book is at file://$(CURDIR)/$(SITE)/index.html (or: make serve)"
