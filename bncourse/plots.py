@@ -148,17 +148,9 @@ def plot_epsilon_gain(eps_values: Sequence[float], *, ax: Axes | None = None) ->
     ax = _new_axes(ax)
     std = np.logspace(-5, 2, 200)
     for eps in eps_values:
-        (line,) = ax.plot(std, std / np.sqrt(std**2 + eps), lw=2)
-        half = math.sqrt(eps)
-        ax.plot(half, math.sqrt(0.5), "o", color=line.get_color())
-        ax.annotate(
-            f"ε = {eps:g}",
-            (half, math.sqrt(0.5)),
-            xytext=(-10, 0),
-            textcoords="offset points",
-            color=line.get_color(),
-            ha="right",
-        )
+        (line,) = ax.plot(std, std / np.sqrt(std**2 + eps), lw=2, label=f"ε = {eps:g}")
+        ax.plot(math.sqrt(eps), math.sqrt(0.5), "o", color=line.get_color())
+    ax.legend(loc="lower right")
     ax.set(xscale="log", xlabel="standard deviation of the input, σ", ylabel="standard deviation of x̂", ylim=(0, 1.05))
     return ax
 

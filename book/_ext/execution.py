@@ -9,6 +9,7 @@ that folder; as a program it fills the folder first, with one process per core.
 """
 
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -62,9 +63,9 @@ def run(root: Path) -> list[str]:
     pages = notebooks(root)
     for page in pages:
         cache.add_nb_to_project(str(page))
-    result = load_executor("local-parallel", cache=cache).run_and_cache(
-        filter_uris=[str(page) for page in pages], timeout=SECONDS_PER_CELL
-    )
+    executor = load_executor("local-parallel", cache=cache)
+    executor.logger.setLevel(logging.INFO)  # says which notebook starts and which is done
+    result = executor.run_and_cache(filter_uris=[str(page) for page in pages], timeout=SECONDS_PER_CELL)
     print(f"{len(result.succeeded)} of {len(pages)} notebooks ran, the others had not changed", flush=True)
     tracebacks = {uri: NbProjectRecord.record_from_uri(uri, cache.db).traceback for uri in result.excepted}
     return [failure(uri, traceback) for uri, traceback in tracebacks.items()] + [
