@@ -35,7 +35,8 @@ LEAST_CONTRAST = 4.5  # WCAG AA, normal text
 
 def executable() -> str | None:
     """Chromium's path: ``CHROMIUM`` from the environment, or the first one on the path."""
-    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    names = [os.environ["CHROMIUM"]] if os.environ.get("CHROMIUM") else NAMES
+    return next(filter(None, map(shutil.which, names)), None)
 
 
 @contextmanager
