@@ -7,6 +7,9 @@ SITE := _build/html
 NOTEBOOKS := $(wildcard book/*.ipynb solutions/*.ipynb)
 WORKERS ?= auto
 
+# Everything runs the package of this folder, also in an environment shared with another.
+export PYTHONPATH := $(CURDIR)
+
 .PHONY: help setup book test test-package test-notebooks test-site lint format lab serve outputs bench lock clean
 help:
 	@echo "make book    run every notebook and build the site"
@@ -16,7 +19,7 @@ help:
 	@echo "make outputs run the notebooks and save the outputs that the tests compare"
 	@echo "make bench   compare the speed of the implementations"
 	@echo "make lint    check style and spelling;  make format  mend what can be mended"
-	@echo "make lock    pin every version anew, from pyproject.toml"
+	@echo "make lock    bring requirements.lock in step with pyproject.toml"
 	@echo "make clean   remove everything that was built, .venv included"
 
 setup: $(READY)
@@ -34,7 +37,7 @@ _build/.settings: $(SITE_SETTINGS)
 	@mkdir -p _build && touch $@
 
 book: $(READY) _build/.settings
-	$(BIN)/python book/_ext/execution.py
+	$(BIN)/python book/_ext/execution.py || { rm -rf $(SITE); exit 1; } # no older site passes for a new one
 	$(BIN)/jupyter-book build . -W --keep-going -q
 	@echo "The book is at file://$(CURDIR)/$(SITE)/index.html (or: make serve)"
 

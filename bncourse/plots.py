@@ -113,7 +113,7 @@ def plot_index_set(
         axes: the axes that are averaged over.
         index: the element in question; the first one if None.
     """
-    index = tuple(index or (0,) * len(shape))
+    index = (0,) * len(shape) if index is None else tuple(index)
     samples, channels, *positions = shape
     height, width = positions or (1, 1)
     ax = _new_axes(ax, figsize=(0.5 + 0.28 * channels * (width + 0.8), 0.5 + 0.28 * samples * (height + 0.8)))

@@ -4,8 +4,8 @@ Every norm is a choice of axes. :func:`standardize` gives the values along those
 and variance 1; multiplying by ``weight`` (γ) and adding ``bias`` (β) follows. The five norms
 share that forward and one backward.
 
-Statistics are accumulated in float64, in two passes, from data shifted by one of its own
-values, so a mean that dwarfs the spread costs no digits. float16 input is computed in
+Statistics are accumulated in float64, in two passes, from data shifted by a first estimate
+of their mean, so a mean that dwarfs the spread costs no digits. float16 input is computed in
 float32. Outputs have the dtype of ``x``. Only the running statistics of batch norm are
 changed in place, last of all; when an error is raised, nothing has changed.
 """
@@ -46,7 +46,8 @@ class Cache:
     ``x_hat`` is the standardized input in ``layout.shape``, made with ``statistics``. These
     depend on the input unless ``fixed_statistics`` (batch norm in evaluation mode);
     ``centered`` is False where no mean was subtracted (RMS norm). ``weight`` and ``bias``
-    are the parameters as they were passed, ``dtype`` and ``shape`` those of the input.
+    are the parameters as they were passed, not copies: leave them as they are until the backward
+    pass. ``dtype`` and ``shape`` are those of the input.
     """
 
     x_hat: np.ndarray
@@ -83,12 +84,16 @@ def standardize(
     if x.size == 0:
         nothing = np.zeros([1 if i in axes else n for i, n in enumerate(x.shape)])
         return x.copy(), Statistics(nothing, nothing, nothing)
-    shift = x[tuple(slice(1) if i in axes else slice(None) for i in range(x.ndim))] if centered else 0.0
-    deviation = x - shift
-    mean_deviation = _mean(axes, deviation) if centered else np.zeros(1)
-    deviation -= mean_deviation.astype(x.dtype)
+    if centered:
+        shift = _mean(axes, x).astype(x.dtype)  # nearly the mean; rounding left a remainder
+        deviation = x - shift
+        remainder = _mean(axes, deviation)
+        deviation -= remainder.astype(x.dtype)
+        mean = shift + remainder
+    else:
+        mean, deviation = np.zeros(1), x.copy()
     var = _mean(axes, deviation, deviation)
-    statistics = Statistics(shift + mean_deviation, var, 1 / np.sqrt(var + eps))
+    statistics = Statistics(mean, var, 1 / np.sqrt(var + eps))
     deviation *= statistics.inv_std.astype(x.dtype)
     return deviation, statistics
 
@@ -169,17 +174,19 @@ def _sum_to(param: np.ndarray, cache: Cache, a: np.ndarray, b: np.ndarray | None
 def _sum(axes: tuple[int, ...], a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
     """Sum of ``a`` or of a · b over ``axes``, kept at length 1, in float64.
 
-    Runs of at most ``LONGEST_RUN`` neighbouring float32 values are added up in float32, ten
-    times faster and no less accurate than the output, and their sums in float64. Where products
-    overflow float32, everything is done in float64.
+    Runs of at most ``LONGEST_RUN`` neighbouring float32 values are added up in float32, which is
+    much faster and no less accurate than the output, and their sums in float64. Where that
+    overflows, everything is done in float64. (Products below float32's range, 1e-38, count as 0.)
     """
-    first_kept = max((i + 1 for i in range(a.ndim) if i not in axes), default=0)
-    run = math.prod(a.shape[first_kept:])
-    if first_kept < a.ndim and run <= LONGEST_RUN:
-        flat = (*a.shape[:first_kept], run)
+    run_start = a.ndim
+    while run_start - 1 in axes and math.prod(a.shape[run_start - 1 :]) <= LONGEST_RUN:
+        run_start -= 1
+    if run_start < a.ndim:
+        run = math.prod(a.shape[run_start:])
+        flat = (*a.shape[:run_start], run)
         with np.errstate(over="ignore", invalid="ignore"):
             partial = np.vecdot(a.reshape(flat), np.ones(run, a.dtype) if b is None else b.reshape(flat))
-        total = np.sum(partial, axis=tuple(i for i in axes if i < first_kept), dtype=np.float64)
+        total = np.sum(partial, axis=tuple(i for i in axes if i < run_start), dtype=np.float64)
         if np.isfinite(total).all():
             return total.reshape([1 if i in axes else n for i, n in enumerate(a.shape)])
     every = list(range(a.ndim))
@@ -247,7 +254,9 @@ def batch_norm_forward(
     layout = Layout(x.shape, (0, *range(2, x.ndim)), _channels_first(channels, x.ndim))
     if not training:
         return _forward_fixed(x, layout, weight, bias, running_mean, running_var, eps)
-    _check_count(x, x.size // max(channels, 1), "channel")
+    _check_count(
+        x, x.size // max(channels, 1), owner="channel", remedy="use a larger batch, or evaluation mode (training=False)"
+    )
     y, cache = _forward(x, layout, weight, bias, eps)
     if running_mean is not None and x.size > 0:
         _update_running(running_mean, running_var, cache, momentum)
@@ -392,7 +401,8 @@ def instance_norm_forward(
     channels = x.shape[1]
     weight, bias = _checked_params((channels,), weight=weight, bias=bias)
     _check_eps(eps)
-    _check_count(x, math.prod(x.shape[2:]), "channel of a sample")
+    positions = math.prod(x.shape[2:])
+    _check_count(x, positions, owner="channel of a sample", remedy="use larger images, or another norm")
     layout = Layout(x.shape, tuple(range(2, x.ndim)), _channels_first(channels, x.ndim))
     return _forward(x, layout, weight, bias, eps)
 
@@ -426,7 +436,8 @@ def group_norm_forward(
     """Group normalization: every group of consecutive channels of a sample is standardized.
 
     y = γ · (x − μ) / √(σ² + ε) + β, with μ and the biased σ² over the C / num_groups channels
-    of a group and all positions; γ and β are per channel, not per group.
+    of a group and all positions; γ and β are per channel, not per group. A group of one value
+    becomes β.
 
     Args:
         x: input of shape (N, C, *), float16, float32 or float64.
@@ -577,10 +588,10 @@ def _checked_dy(dy: np.ndarray, cache: Cache) -> np.ndarray:
 
 
 def _check_floating(name: str, array: np.ndarray) -> None:
-    if array.dtype not in (np.float16, np.float32, np.float64):
+    if array.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):
         raise ValueError(
             f"expected {name} of dtype float16, float32 or float64; got {array.dtype}; "
-            f"convert it with {name}.astype(numpy.float32)"
+            f"convert it, for example with numpy.asarray({name}, dtype=float)"
         )
 
 
@@ -599,6 +610,11 @@ def _check_running(
         return
     for name, running in (("running_mean", running_mean), ("running_var", running_var)):
         _check_running_array(name, running, channels, training=training)
+    if np.shares_memory(running_mean, running_var):
+        raise ValueError(
+            "expected running_mean and running_var to be two arrays; got memory that they share; "
+            "pass a copy of one of them"
+        )
 
 
 def _check_running_array(name: str, running: np.ndarray, channels: int, *, training: bool) -> None:
@@ -613,7 +629,7 @@ def _check_running_array(name: str, running: np.ndarray, channels: int, *, train
 
 
 def _check_momentum(momentum: float) -> None:
-    if not 0 <= momentum <= 1:
+    if not (_is_real(momentum) and 0 <= momentum <= 1):
         raise ValueError(
             f"expected momentum from 0 to 1, the share of the new batch in the running statistics; got {momentum}; "
             "the default is 0.1"
@@ -621,20 +637,27 @@ def _check_momentum(momentum: float) -> None:
 
 
 def _check_eps(eps: float) -> None:
-    if not eps >= 0:
-        raise ValueError(f"expected eps of 0 or more; got {eps}; the usual value is 1e-5")
+    if not (_is_real(eps) and 0 <= eps < math.inf):
+        raise ValueError(f"expected eps to be a number, 0 or more; got {eps}; the usual value is 1e-5")
 
 
-def _check_count(x: np.ndarray, count: int, owner: str) -> None:
+def _is_real(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _check_count(x: np.ndarray, count: int, *, owner: str, remedy: str) -> None:
     if x.size > 0 and count == 1:
         raise ValueError(
-            f"expected more than one value per {owner}, for a variance; got one, in x of shape {x.shape}; "
-            "use a larger batch or, for batch norm, evaluation mode"
+            f"expected more than one value per {owner}, for a variance; got one, in x of shape {x.shape}; {remedy}"
         )
 
 
 def _check_groups(num_groups: int, channels: int) -> None:
-    if num_groups < 1 or channels % num_groups:
+    if not _is_integer(num_groups) or num_groups < 1 or channels % num_groups:
         raise ValueError(
             f"expected num_groups to divide the number of channels, {channels}; got {num_groups}; "
             "choose a divisor, such as 1 (all channels together) or the number of channels (each on its own)"
@@ -642,10 +665,10 @@ def _check_groups(num_groups: int, channels: int) -> None:
 
 
 def _trailing(x: np.ndarray, normalized_shape: int | tuple[int, ...]) -> Layout:
-    normalized = (normalized_shape,) if isinstance(normalized_shape, numbers.Integral) else tuple(normalized_shape)
-    if not normalized or x.shape[-len(normalized) :] != normalized:
+    normalized = tuple(normalized_shape) if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
+    if not normalized or not all(map(_is_integer, normalized)) or x.shape[-len(normalized) :] != normalized:
         raise ValueError(
-            f"expected normalized_shape to be the end of the shape of x, {x.shape}; got {normalized}; "
+            f"expected normalized_shape to be the end of the shape of x, {x.shape}; got {normalized_shape}; "
             f"for the last axis alone pass {x.shape[-1]}"
         )
     return Layout(x.shape, tuple(range(x.ndim - len(normalized), x.ndim)), normalized)

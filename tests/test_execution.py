@@ -1,5 +1,6 @@
 """Outputs on the site are those of the present notebooks, package and versions; failures are named."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def write(path: Path, *sources: str) -> None:
 
 def succeeded(capsys) -> int:
     """How many notebooks the last run executed."""
-    return int(capsys.readouterr().out.split(" of ")[0])
+    return int(re.search(r"Notebooks: (\d+) ran", capsys.readouterr().out)[1])
 
 
 def test_only_what_changed_runs_again(book, capsys):
@@ -46,16 +47,18 @@ def test_only_what_changed_runs_again(book, capsys):
 
 
 def test_failing_cell_is_reported_with_notebook_cell_and_traceback(book, capsys):
-    write(book / "two.ipynb", "x = 1", "x / 0")
+    write(book / "two.ipynb", "x = 1", "", "x = 1\nx / 0")
     assert execution.main(book) == 1
-    report = capsys.readouterr().err
-    assert f"FAILED {book / 'two.ipynb'}, cell 2:" in report
+    printed = capsys.readouterr()
+    report = printed.err
+    assert "1 ran, 1 failed, 0 unchanged" in printed.out
+    assert f"FAILED {book / 'two.ipynb'}, cell 3:" in report
     assert "ZeroDivisionError: division by zero" in report
     assert "one.ipynb" not in report
 
 
 @pytest.mark.parametrize(
-    "file", ["bncourse/number.py", "bncourse/checks/new.py", "book/results/cpu.json", "requirements.lock"]
+    "file", ["bncourse/number.py", "bncourse/checks/new.py", "bncourse/table.csv", "book/results/cpu.json"]
 )
 def test_fingerprint_follows_everything_that_outputs_depend_on(book, file):
     before = execution.fingerprint(book)
@@ -71,6 +74,18 @@ def test_fingerprint_depends_on_nothing_else(book, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(book, moved)
     assert execution.fingerprint(moved) == before
+
+
+def test_fingerprint_follows_installed_versions(book, monkeypatch):
+    before = execution.fingerprint(book)
+    monkeypatch.setattr(execution.importlib.metadata, "distributions", list)
+    assert execution.fingerprint(book) != before
+
+
+def test_notebooks_import_the_package_beside_them(book):
+    (book / "bncourse" / "__init__.py").write_text("")
+    write(book / "two.ipynb", "from bncourse.number import NUMBER", "assert NUMBER == 1")
+    assert execution.main(book) == 0
 
 
 def test_excluded_notebooks_are_never_run(book):

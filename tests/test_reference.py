@@ -1,6 +1,7 @@
 import ast
 import inspect
 import itertools
+import math
 import traceback
 import tracemalloc
 from collections.abc import Callable
@@ -418,6 +419,22 @@ def test_running_statistics_of_a_large_mean_are_accurate():
     np.testing.assert_allclose(running_var, x.var(axis=0, ddof=1, dtype=np.longdouble).astype(float), rtol=1e-6)
 
 
+def test_an_outlier_in_front_costs_the_other_values_no_digits():
+    x = np.random.default_rng(0).standard_normal((262_144, 1)).astype(np.float32)
+    x[0] = 1e6
+    y, _ = reference.batch_norm_forward(x)
+    exact, _ = reference.batch_norm_forward(x.astype(np.float64))
+    np.testing.assert_allclose(y, exact, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(2, 1_000_000), (2, 1000, 1000)], ids=str)
+def test_long_sums_are_not_added_up_in_float32(shape):
+    x = (np.random.default_rng(0).random(shape) ** 8).astype(np.float32)  # all of one sign
+    y, _ = reference.layer_norm_forward(x, shape[1:])
+    exact, _ = reference.layer_norm_forward(x.astype(np.float64), shape[1:])
+    np.testing.assert_allclose(y, exact, rtol=0, atol=1e-6 * np.abs(exact).max())
+
+
 # NaN, empty arrays, dtypes
 
 
@@ -463,6 +480,26 @@ def test_dtypes_follow_the_arrays(op, training, dtypes):
     assert arrays.running_mean is None or arrays.running_mean.dtype == param_dtype
 
 
+def test_running_statistics_may_be_columns_of_one_array():
+    x, both = np.random.default_rng(0).normal(size=(8, 3)), np.zeros((3, 2))
+    reference.batch_norm_forward(x, None, None, both[:, 0], both[:, 1], momentum=1.0)
+    np.testing.assert_allclose(both, np.stack([x.mean(axis=0), x.var(axis=0, ddof=1)], axis=1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [">f2", ">f4", ">f8"])
+def test_byte_order_does_not_matter(dtype):
+    arrays = random_case("batch_norm").arrays()
+    native = [array.astype(np.dtype(dtype).newbyteorder("=")) for array in arrays]
+    swapped = [array.astype(dtype) for array in arrays]
+    results = []
+    for x, dy, *params in (native, swapped):
+        y, cache = reference.batch_norm_forward(x, *params)
+        results.append((y, *reference.batch_norm_backward(dy, cache), *params[2:]))
+    for wanted, got in zip(*results, strict=True):
+        assert got.dtype == dtype
+        np.testing.assert_array_equal(got, wanted)
+
+
 def test_lists_are_taken_as_arrays():
     y, cache = reference.layer_norm_forward([[1.0, 2.0], [3.0, 5.0]], 2, [1.0, 2.0])
     np.testing.assert_allclose(y, [[-1, 2], [-1, 2]], rtol=1e-4)
@@ -499,25 +536,29 @@ def bad_for(op: str) -> list[BadCall]:
     x, good = ones(3, 4, 5), ones(size)
     floats, shape = "of dtype float16, float32 or float64", f"of shape ({size},)"
     mistakes = [
-        ("integer x", (f"x {floats}", "int64", "x.astype"), (x.astype(int), *extra), {}),
-        ("complex x", (f"x {floats}", "complex128", "x.astype"), (x.astype(complex), *extra), {}),
+        ("integer x", (f"x {floats}", "int64", "numpy.asarray(x"), (x.astype(int), *extra), {}),
+        ("complex x", (f"x {floats}", "complex128", "numpy.asarray(x"), (x.astype(complex), *extra), {}),
         ("scalar x", ("at least", "shape ()", "x[None]"), (ones(), *extra), {}),
         ("long weight", (f"weight {shape}", "(7,)", "anew"), (x, *extra, ones(7)), {}),
         ("deep weight", (f"weight {shape}", f"({size}, 1)", "anew"), (x, *extra, ones(size, 1)), {}),
-        ("integer weight", (f"weight {floats}", "int64", "weight.astype"), (x, *extra, good.astype(int)), {}),
-        ("negative eps", ("eps of 0 or more", "-1e-05", "1e-5"), (x, *extra), {"eps": -1e-5}),
-        ("NaN for eps", ("eps of 0 or more", "nan", "1e-5"), (x, *extra), {"eps": float("nan")}),
+        ("integer weight", (f"weight {floats}", "int64", "numpy.asarray(weight"), (x, *extra, good.astype(int)), {}),
+        *(
+            (f"{value!r} for eps", ("eps to be a number", f"got {value}", "1e-5"), (x, *extra), {"eps": value})
+            for value in (-1e-5, math.nan, math.inf, "1e-5", True, 1j, good)
+        ),
     ]
     if op != "rms_norm":
         mistakes += [
             ("long bias", (f"bias {shape}", "(7,)", "anew"), (x, *extra, good, ones(7)), {}),
-            ("boolean bias", (f"bias {floats}", "bool", "bias.astype"), (x, *extra, good, good > 0), {}),
+            ("boolean bias", (f"bias {floats}", "bool", "numpy.asarray(bias"), (x, *extra, good, good > 0), {}),
         ]
     wrong_dy = ("dy of shape (4, 6, 5)", "(6, 5)", "same forward pass")
     return [
         *(BadCall(f"{op}_forward", *mistake) for mistake in mistakes),
         BadCall(f"{op}_backward", "dy of another shape", wrong_dy, (ones(6, 5),)),
-        BadCall(f"{op}_backward", "integer dy", (f"dy {floats}", "int64", "dy.astype"), (ones(4, 6, 5, dtype=int),)),
+        BadCall(
+            f"{op}_backward", "integer dy", (f"dy {floats}", "int64", "numpy.asarray(dy"), (ones(4, 6, 5, dtype=int),)
+        ),
     ]
 
 
@@ -525,11 +566,12 @@ BATCH_NORM = "batch_norm_forward"
 ONE_VALUE = "more than one value per channel"
 BAD_RUNNING = [
     ("short", ones(3), ("{name} of shape (4,)", "(3,)", "anew")),
-    ("integer", ones(4, dtype=int), ("expected {name}", "int64", "{name}.astype")),
+    ("integer", ones(4, dtype=int), ("expected {name}", "int64", "numpy.asarray({name}")),
     ("listed", [1.0] * 4, ("expected {name} to be a NumPy array", "list", "numpy.array")),
     ("read-only", read_only(ones(4)), ("expected {name} to be writeable", "read-only", "{name}.copy()")),
     ("missing", None, ("running_mean and running_var together", "got only running_", "both or neither")),
 ]
+SHARED = ones(5)
 BAD_CALLS = [
     *(bad for op in OPS for bad in bad_for(op)),
     BadCall(BATCH_NORM, "vector", ("(N, C, *)", "(5,)", "x[None]"), (ones(5),)),
@@ -537,7 +579,7 @@ BAD_CALLS = [
     BadCall(BATCH_NORM, "one pixel", (ONE_VALUE, "(1, 4, 1, 1)", "larger batch"), (ones(1, 4, 1, 1),)),
     *(
         BadCall(BATCH_NORM, f"momentum {value}", ("0 to 1", f"got {value}", "0.1"), (ones(3, 4),), {"momentum": value})
-        for value in (-0.1, 1.1, float("nan"), float("inf"))
+        for value in (-0.1, 1.1, math.nan, math.inf, None, "0.1", True, ones(4))
     ),
     *(
         BadCall(
@@ -550,6 +592,16 @@ BAD_CALLS = [
         for name in ("running_mean", "running_var")
         for mistake, running, words in BAD_RUNNING
     ),
+    *(
+        BadCall(
+            BATCH_NORM,
+            f"running statistics that share memory, {kind}",
+            ("two arrays", "memory that they share", "copy"),
+            (ones(3, 4),),
+            {"running_mean": mean, "running_var": var},
+        )
+        for kind, mean, var in (("all", SHARED[:4], SHARED[:4]), ("some", SHARED[:4], SHARED[1:]))
+    ),
     BadCall(
         BATCH_NORM,
         "evaluation without running statistics",
@@ -557,19 +609,22 @@ BAD_CALLS = [
         (ones(3, 4),),
         {"training": False, "running_mean": None, "running_var": None},
     ),
-    BadCall("layer_norm_forward", "another size", ("(3, 5)", "(4,)", "pass 5"), (ones(3, 5), 4)),
+    *(
+        BadCall("layer_norm_forward", f"{size!r}", ("(3, 5)", f"got {size}", "pass 5"), (ones(3, 5), size))
+        for size in (4, 5.0, (5.0,), None, True)
+    ),
     BadCall("layer_norm_forward", "leading axes", ("(3, 5)", "(3,)", "pass 5"), (ones(3, 5), (3,))),
     BadCall("layer_norm_forward", "too many axes", ("(5,)", "(3, 5)", "pass 5"), (ones(5), (3, 5))),
     BadCall("layer_norm_forward", "no axes", ("(3, 5)", "()", "pass 5"), (ones(3, 5), ())),
-    BadCall("rms_norm_forward", "another size", ("(3, 5)", "(4,)", "pass 5"), (ones(3, 5), 4)),
+    BadCall("rms_norm_forward", "another size", ("(3, 5)", "got 4", "pass 5"), (ones(3, 5), 4)),
     BadCall("instance_norm_forward", "no positions", ("at least 3 axes", "(3, 5)", "x[None]"), (ones(3, 5),)),
     BadCall(
         "instance_norm_forward", "one pixel", (f"{ONE_VALUE} of a sample", "(3, 4, 1)", "larger"), (ones(3, 4, 1),)
     ),
     BadCall("group_norm_forward", "vector", ("(N, C, *)", "(6,)", "x[None]"), (ones(6), 2)),
     *(
-        BadCall("group_norm_forward", f"{n} groups", ("channels, 6", f"got {n}", "divisor"), (ones(3, 6), n))
-        for n in (-2, 0, 4, 12)
+        BadCall("group_norm_forward", f"{n!r} groups", ("channels, 6", f"got {n}", "divisor"), (ones(3, 6), n))
+        for n in (-2, 0, 4, 12, 2.0, 1.5, True, None, "2")
     ),
 ]
 

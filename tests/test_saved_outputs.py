@@ -4,6 +4,14 @@ import nbformat
 import saved_outputs
 
 
+def test_stripping_alone_runs_nothing(tmp_path):
+    path = tmp_path / "page.ipynb"
+    cell = nbformat.v4.new_code_cell("raise SystemError", execution_count=9)
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+    saved_outputs.refresh(path, run=False)
+    assert nbformat.read(path, as_version=4).cells[0].execution_count is None
+
+
 def test_only_outputs_of_compared_cells_are_saved(tmp_path):
     compared = nbformat.v4.new_code_cell("print(6 * 7)", metadata={"tags": sorted(saved_outputs.COMPARED)})
     other = nbformat.v4.new_code_cell("print('noise')", execution_count=9)

@@ -1,6 +1,5 @@
 """The Sphinx extensions in ``book/_ext`` that shape the site, one piece at a time."""
 
-import atexit
 from types import SimpleNamespace
 
 import inline_figures
@@ -68,22 +67,26 @@ def test_chapter_number_is_in_the_file_name(page: str, number: tuple[int, ...]):
 
 
 @pytest.fixture
-def katex(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(local_katex.katex, "NODEJS_BINARY", str(local_katex.node_binary()))
-    yield
-    servers = local_katex.katex.KaTeXServer
-    if server := servers.katex_server:  # it would else stay open until Python ends
-        atexit.unregister(servers.terminate)
-        server.terminate()
-        server.process.stdin.close()
-        server.process.stdout.close()
-        servers.katex_server = None
+def renderer():
+    yield local_katex.renderer
+    process = local_katex.renderer()
+    process.communicate()  # closes its input
+    local_katex.renderer.cache_clear()
+    assert process.returncode == 0
 
 
-@pytest.mark.usefixtures("katex")
+@pytest.mark.usefixtures("renderer")
 def test_math_is_html_and_a_bad_formula_stops_the_build():
     assert 'class="katex"' in local_katex.render(formula(r"\mu"), display=False)
     align = local_katex.render(formula(r"\begin{align} a &= b \end{align}"), display=True)
     assert "eqn-num" not in align, "KaTeX numbers what the page numbers"
     with pytest.raises(local_katex.MathError, match=r"page\.md.*Undefined control sequence"):
         local_katex.render(formula(r"\nonsense"), display=False)
+
+
+def test_node_that_ends_early_is_reported(renderer):
+    renderer().stdin.write("no JSON\n")
+    with pytest.raises(local_katex.MathError, match="exit status 1"):
+        local_katex.render(formula("x"), display=False)
+    renderer().communicate()
+    renderer.cache_clear()

@@ -9,6 +9,7 @@ that folder; as a program it fills the folder first, with one process per core.
 """
 
 import hashlib
+import importlib.metadata
 import logging
 import os
 import re
@@ -18,17 +19,19 @@ from pathlib import Path
 
 # Notebooks run side by side, so each computes on one core.
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-DEPENDENCIES = ("bncourse/**/*.py", "book/results/*.json", "requirements.lock")
-SECONDS_PER_CELL = 300
+DEPENDENCIES = ("bncourse/**/*", "book/results/**/*")
+QUOTED_SOURCE = re.compile(r"^-{18,}\n(.*?)\n-{18,}$", re.DOTALL | re.MULTILINE)  # as nbclient shows the cell
 ANSI_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 def fingerprint(root: Path) -> str:
     """A name for the state of everything that a notebook's output depends on, but itself."""
-    digest = hashlib.sha256(sys.version.encode())
+    versions = sorted(f"{package.name}=={package.version}" for package in importlib.metadata.distributions())
+    digest = hashlib.sha256("\n".join([sys.version, *versions]).encode())
     for path in sorted(path for pattern in DEPENDENCIES for path in root.glob(pattern)):
-        digest.update(str(path.relative_to(root)).encode())
-        digest.update(path.read_bytes())
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(str(path.relative_to(root)).encode())
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -39,13 +42,18 @@ def cache_folder(root: Path) -> Path:
 
 def notebooks(root: Path) -> list[Path]:
     """The notebooks of the table of contents, less those that the configuration never runs."""
-    import yaml
     from sphinx_external_toc.parsing import parse_toc_yaml
 
-    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
-    never_run = config.get("execute", {}).get("exclude_patterns", [])
+    never_run = settings(root).get("exclude_patterns", [])
     pages = (root / f"{document}.ipynb" for document in parse_toc_yaml(root / "_toc.yml"))
     return [page for page in pages if page.exists() and not any(page.match(pattern) for pattern in never_run)]
+
+
+def settings(root: Path) -> dict:
+    """What ``_config.yml`` says of execution."""
+    import yaml
+
+    return yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8")).get("execute", {})
 
 
 def run(root: Path) -> list[str]:
@@ -65,8 +73,10 @@ def run(root: Path) -> list[str]:
         cache.add_nb_to_project(str(page))
     executor = load_executor("local-parallel", cache=cache)
     executor.logger.setLevel(logging.INFO)  # says which notebook starts and which is done
-    result = executor.run_and_cache(filter_uris=[str(page) for page in pages], timeout=SECONDS_PER_CELL)
-    print(f"{len(result.succeeded)} of {len(pages)} notebooks ran, the others had not changed", flush=True)
+    seconds_per_cell = settings(root).get("timeout", 600)
+    result = executor.run_and_cache(filter_uris=[str(page) for page in pages], timeout=seconds_per_cell)
+    ran, failed = len(result.succeeded), len(result.excepted) + len(result.errored)
+    print(f"Notebooks: {ran} ran, {failed} failed, {len(pages) - ran - failed} unchanged", flush=True)
     tracebacks = {uri: NbProjectRecord.record_from_uri(uri, cache.db).traceback for uri in result.excepted}
     return [failure(uri, traceback) for uri, traceback in tracebacks.items()] + [
         f"{uri}: could not be run, see above" for uri in result.errored
@@ -77,17 +87,18 @@ def failure(uri: str, traceback: str) -> str:
     """Notebook, cell and traceback of a failed run."""
     import nbformat
 
+    quoted = QUOTED_SOURCE.search(traceback)
     cells = nbformat.read(uri, as_version=4).cells
-    numbers = [
-        number for number, cell in enumerate(cells, 1) if cell.cell_type == "code" and cell.source.strip() in traceback
-    ]
+    numbers = [number for number, cell in enumerate(cells, 1) if quoted and cell.source.strip() == quoted[1].strip()]
     return f"{uri}, cell {numbers[0] if numbers else '?'}:\n{ANSI_COLOUR.sub('', traceback)}"
 
 
 def main(root: Path) -> int:
     """Run the notebooks and print what failed; return the exit status."""
-    os.environ.update(THREADS)
-    failures = run(root.resolve())
+    root = root.resolve()
+    # Notebooks import the package beside them, whatever is installed.
+    os.environ.update(THREADS, PYTHONPATH=os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])))
+    failures = run(root)
     for report in failures:
         print(f"\nFAILED {report}", file=sys.stderr)
     return 1 if failures else 0

