@@ -48,7 +48,7 @@ STYLE = {
     "figure.constrained_layout.use": True,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
-    "figure.figsize": (7.0, 3.2),
+    "figure.figsize": (5.2, 3.0),  # text is still readable when a phone shows the whole figure
     "font.size": 11,
     "grid.color": GRID,
     "legend.frameon": False,
