@@ -82,9 +82,11 @@ def test_fingerprint_follows_installed_versions(book, monkeypatch):
     assert execution.fingerprint(book) != before
 
 
-def test_notebooks_import_the_package_beside_them(book):
+def test_notebooks_import_the_package_of_their_book(book):
     (book / "bncourse" / "__init__.py").write_text("")
-    write(book / "two.ipynb", "from bncourse.number import NUMBER", "assert NUMBER == 1")
+    (book / "pages").mkdir()  # where the kernel starts, so that the package is not simply beside it
+    write(book / "pages" / "three.ipynb", "from bncourse.number import NUMBER", "assert NUMBER == 1")
+    (book / "_toc.yml").write_text("format: jb-book\nroot: pages/three\n")
     assert execution.main(book) == 0
 
 
