@@ -31,7 +31,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 # Sphinx keeps pages that left the table of contents, and does not see changes of its extensions.
-SITE_SETTINGS := _config.yml _toc.yml $(wildcard book/_ext/*.py book/_templates/*)
+SITE_SETTINGS := _config.yml _toc.yml $(wildcard book/_ext/*.py book/_ext/*.js book/_templates/*)
 _build/.settings: $(SITE_SETTINGS)
 	rm -rf $(SITE) _build/.doctrees
 	@mkdir -p _build && touch $@

@@ -7,11 +7,11 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from saved_outputs import COMPARED
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted([*ROOT.glob("book/*.ipynb"), *ROOT.glob("solutions/*.ipynb"), *ROOT.glob("exercises/*.ipynb")])
 CHAPTERS = [path for path in NOTEBOOKS if path.parent.name == "book"]
-COMPARED = {"nbval-check-output", "keep_output"}
 LONGEST_CELL = 25  # lines
 MOST_CELLS_IN_A_ROW = 2
 
@@ -45,6 +45,8 @@ def complaints_about_outputs(cells: list) -> list[str]:
         if tags(cell) >= COMPARED:
             if not cell.outputs or cell.execution_count is None:
                 complaints.append(f"{cell.id}: compared, but nothing is saved to compare with; run `make outputs`")
+            if len(cell.outputs) > 1:
+                complaints.append(f"{cell.id}: saved in pieces; run `make outputs`")
             if any(output.output_type != "stream" or output.name != "stdout" for output in cell.outputs):
                 complaints.append(f"{cell.id}: only printed text can be compared")
         elif cell.outputs or cell.execution_count is not None:

@@ -16,7 +16,8 @@ def refresh(path: Path, *, run: bool = True) -> None:
     """Run the notebook in its folder and write it back with the compared outputs only."""
     notebook = nbformat.read(path, as_version=4)
     if run:
-        NotebookClient(notebook, resources={"metadata": {"path": path.parent}}).execute()
+        # Printed text arrives in pieces, where they end is chance.
+        NotebookClient(notebook, coalesce_streams=True, resources={"metadata": {"path": path.parent}}).execute()
     strip(notebook)
     nbformat.write(notebook, path)
 
