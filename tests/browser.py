@@ -122,6 +122,11 @@ def listen(page: Page, address: str) -> list[str]:
     return complaints
 
 
+def show_predictions(page: Page) -> None:
+    """Open every output that waits for the reader's prediction."""
+    page.evaluate("document.querySelectorAll('.bn-predict button[type=button]').forEach((button) => button.click())")
+
+
 def axe_violations(page: Page) -> list[str]:
     """What axe-core finds, one line per rule with the elements concerned."""
     page.evaluate(AXE.read_text(encoding="utf-8"))

@@ -14,9 +14,11 @@ from urllib.parse import unquote, urlsplit
 import browser as chromium
 import pytest
 from bs4 import BeautifulSoup
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Locator, Page
 
+from bncourse.interactive import MOST_FRAMES
 from bncourse.plots import PALETTE
+from bncourse.questions import load
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "_build" / "html"
@@ -41,6 +43,9 @@ PAGES = sorted(set(HTML) - {FRONT_DOOR})
 CONTENT = [page for page in PAGES if page != "search.html"]
 CHAPTERS = [page for page in CONTENT if re.match(r"\d+_", Path(page).name)]
 DOWNLOADS = [page for page in CONTENT if (SITE / "_sources" / page).with_suffix(".ipynb").exists()]
+
+
+WITH_SLIDERS = [page for page in CHAPTERS if 'class="bn-explore"' in (SITE / page).read_text(encoding="utf-8")]
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +74,7 @@ def origin(request: pytest.FixtureRequest, server: str) -> str:
 def test_page_is_sound(browser: Browser, server: str, page: str, width: int, theme: str):
     colours = [getattr(colour, theme) for colour in PALETTE.values()]
     with chromium.opened(browser, server + page, theme=theme, width=width) as (tab, complaints):
+        chromium.show_predictions(tab)
         complaints += chromium.sideways_overflow(tab) + chromium.unrendered_math(tab)
         complaints += chromium.unthemed_figures(tab, colours) + chromium.axe_violations(tab)
     assert not complaints
@@ -122,6 +128,7 @@ def test_there_is_something_to_test():
     assert CHAPTERS and DOWNLOADS
     assert any(parsed(page).select(".bn-figure") for page in CHAPTERS)
     assert any(parsed(page).select(".math-block .eqno") for page in CHAPTERS)
+    assert WITH_SLIDERS
 
 
 def test_front_door_leads_to_the_course(browser: Browser, origin: str):
@@ -203,6 +210,200 @@ def test_references_show_the_number_of_their_target(page: str):
         target = find_target(page, link["href"])
         number = target.select_one(".eqno").find(string=True, recursive=False)
         assert link.get_text() == number
+
+
+# --- Figures with sliders --------------------------------------------------------------
+
+
+def figures_of(tab: Page) -> list[Locator]:
+    """The figures with sliders on a page, all of them visible."""
+    chromium.show_predictions(tab)
+    return tab.locator(".bn-explore").all()
+
+
+@pytest.mark.parametrize("page", WITH_SLIDERS)
+def test_keys_move_every_slider_and_change_the_picture(browser: Browser, origin: str, page: str):
+    with chromium.opened(browser, origin + page) as (tab, complaints):
+        for figure in figures_of(tab):
+            for slider in figure.get_by_role("slider").all():
+                slider.press("Home")
+                first, first_text = picture(figure), slider.get_attribute("aria-valuetext")
+                slider.press("End")
+                last, last_text = picture(figure), slider.get_attribute("aria-valuetext")
+                assert first != last and first_text != last_text
+                slider.press("ArrowLeft")
+                assert slider.get_attribute("aria-valuetext") != last_text
+                assert slider.locator("xpath=following-sibling::output").inner_text() == slider.get_attribute(
+                    "aria-valuetext"
+                )
+                slider.press("Home")
+                assert picture(figure) == first, "the same values, the same picture"
+    assert not complaints
+
+
+@pytest.mark.parametrize("page", WITH_SLIDERS)
+def test_dragging_a_slider_changes_what_one_sees(browser: Browser, server: str, page: str):
+    with chromium.opened(browser, server + page) as (tab, _):
+        for figure in figures_of(tab):
+            slider = figure.get_by_role("slider").first
+            slider.press("Home")
+            before = figure.locator(".bn-picture").screenshot()
+            slider.scroll_into_view_if_needed()
+            box = slider.bounding_box()
+            middle = box["y"] + box["height"] / 2
+            tab.mouse.move(box["x"] + 8, middle)
+            tab.mouse.down()
+            tab.mouse.move(box["x"] + box["width"] - 2, middle, steps=5)
+            tab.mouse.up()
+            assert int(slider.input_value()) == int(slider.get_attribute("max"))
+            assert figure.locator(".bn-picture").screenshot() != before
+
+
+@pytest.mark.parametrize("page", WITH_SLIDERS)
+def test_sliders_have_names_and_say_what_is_seen(browser: Browser, server: str, page: str):
+    with chromium.opened(browser, server + page) as (tab, _):
+        for figure in figures_of(tab):
+            labels = [label.inner_text() for label in figure.locator("label > span").all()]
+            assert labels and all(figure.get_by_role("slider", name=label, exact=True).count() == 1 for label in labels)
+            sentences = set()
+            for key in ("Home", "End"):
+                for slider in figure.get_by_role("slider").all():
+                    slider.press(key)
+                sentences.add(figure.get_by_role("status").inner_text())
+            assert len(sentences) == 2 and all(sentences), "each picture has a sentence of its own"
+
+
+@pytest.mark.parametrize("page", WITH_SLIDERS)
+def test_every_frame_is_drawn_in_the_same_place(browser: Browser, server: str, page: str):
+    with chromium.opened(browser, server + page, width=360) as (tab, _):
+        for figure in figures_of(tab):
+            frames = tab.evaluate(
+                """figure => {
+                  const { lines, frames } = JSON.parse(figure.querySelector("script").textContent);
+                  return frames.map((numbers) => /viewBox="[^"]*"/.exec(numbers.map((i) => lines[i]).join(" "))[0]);
+                }""",
+                figure.element_handle(),
+            )
+            assert 1 < len(frames) <= MOST_FRAMES
+            assert len(set(frames)) == 1, "the page below jumps"
+
+
+@pytest.mark.parametrize("page", WITH_SLIDERS)
+def test_figures_with_sliders_stand_still_unless_moved(browser: Browser, server: str, page: str):
+    with browser.new_context(reduced_motion="reduce") as context:
+        tab = context.new_page()
+        tab.goto(server + page)
+        for figure in figures_of(tab):
+            figure.get_by_role("slider").first.press("End")
+            assert tab.evaluate("figure => figure.getAnimations({subtree: true}).length", figure.element_handle()) == 0
+
+
+@pytest.mark.parametrize("page", WITH_SLIDERS)
+def test_without_javascript_the_first_picture_stands_alone(browser: Browser, server: str, page: str):
+    with chromium.opened(browser, server + page, javascript=False) as (tab, _):
+        for figure in tab.locator(".bn-explore").all():
+            assert figure.locator("svg").bounding_box()["height"] > 50
+            assert figure.locator(".bn-sentence").inner_text()
+            assert not figure.locator(".bn-sliders").is_visible()
+
+
+# --- Questions and predictions ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_every_answer_gets_its_own_explanation(browser: Browser, origin: str, page: str):
+    asked = load((ROOT / page).with_suffix(".questions.yml"))
+    with chromium.opened(browser, origin + page) as (tab, complaints):
+        forms = tab.locator(".bn-question").all()
+        assert len(forms) == len(asked)
+        for form, question in zip(forms, asked, strict=True):
+            explanations = set()
+            for choice, answer in zip(form.get_by_role("radio").all(), question.answers, strict=True):
+                choice.check()
+                assert form.get_by_role("status").inner_text().strip() == "", "that belonged to another answer"
+                form.get_by_role("button", name="Check").click()
+                verdict, _, explanation = form.get_by_role("status").inner_text().partition(". ")
+                assert verdict == ("Right" if answer.right else "Not so")
+                explanations.add(explanation)
+            assert all(explanations) and len(explanations) == len(question.answers)
+    assert not complaints
+
+
+def test_a_question_is_answered_with_the_keyboard_alone(browser: Browser, server: str):
+    with chromium.opened(browser, server + CHAPTERS[0]) as (tab, _):
+        form = tab.locator(".bn-question").first
+        form.get_by_role("button", name="Check").focus()
+        tab.keyboard.press("Enter")
+        assert form.get_by_role("status").inner_text().strip() == "Choose an answer first."
+        tab.keyboard.press("Shift+Tab")
+        tab.keyboard.press("ArrowDown")
+        assert form.locator("input:checked").count() == 1
+        tab.keyboard.press("Enter")
+        assert re.match(r"(Right|Not so)\. \w", form.get_by_role("status").inner_text())
+
+
+def test_questions_are_groups_with_a_name(browser: Browser, server: str):
+    with chromium.opened(browser, server + CHAPTERS[0]) as (tab, _):
+        assert tab.get_by_role("group", name=re.compile(r"^1\. .+\?$")).get_by_role("radio").count() >= 3
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_without_javascript_the_explanations_unfold(browser: Browser, server: str, page: str):
+    with chromium.opened(browser, server + page, javascript=False) as (tab, _):
+        for form in tab.locator(".bn-question").all():
+            assert not form.get_by_role("button").is_visible()
+            form.locator("summary").click()
+            assert form.locator("li").first.is_visible()
+        assert tab.locator(".cell_output:visible").count() >= tab.locator(".admonition.predict").count() > 0
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_a_result_waits_for_the_prediction(browser: Browser, origin: str, page: str):
+    with chromium.opened(browser, origin + page) as (tab, complaints):
+        boxes = tab.locator(".admonition.predict").all()
+        assert len(boxes) >= 3
+        for box in boxes:
+            result = box.locator("xpath=following-sibling::*[1]").locator(".cell_output")
+            assert not result.is_visible()
+            box.get_by_role("button", name="Show the result").click()
+            assert box.get_by_role("status").inner_text() == "Make your prediction first."
+            assert not result.is_visible()
+            said = predict(box)
+            assert result.is_visible()
+            assert box.get_by_role("status").inner_text().startswith(f"You said: {said}")
+            assert box.get_by_role("button").count() == 0
+    assert not complaints
+
+
+def predict(box: Locator) -> str:
+    """Answer a box with the keyboard; return the first letters of the answer."""
+    line = box.get_by_role("textbox")
+    if line.count():
+        line.fill("about 0.7")
+        line.press("Enter")
+        return "about 0.7."
+    first = box.get_by_role("radio").first
+    first.press("Space")
+    first.press("Enter")
+    return first.locator("xpath=following-sibling::span").inner_text()[:5].partition("\n")[0]
+
+
+def test_a_result_can_be_had_without_a_prediction(browser: Browser, server: str):
+    with chromium.opened(browser, server + CHAPTERS[0]) as (tab, _):
+        box = tab.locator(".admonition.predict").first
+        box.get_by_role("button", name="Show without an answer").click()
+        assert box.locator("xpath=following-sibling::*[1]").locator(".cell_output").is_visible()
+
+
+def test_a_link_into_a_waiting_result_shows_it(browser: Browser, server: str, tmp_path: Path):
+    page = """<!DOCTYPE html><html lang="en"><title>t</title><script src="predict.js"></script>
+      <div class="admonition predict"><p>?</p></div><div class="cell"><div class="cell_output"><p id="there">!</p></div></div>"""
+    (tmp_path / "page.html").write_text(page)
+    (tmp_path / "predict.js").write_bytes((SITE / "_static" / "predict.js").read_bytes())
+    with chromium.served(tmp_path) as folder, chromium.opened(browser, f"{folder}page.html") as (tab, _):
+        assert not tab.locator("#there").is_visible()
+        tab.evaluate("location.hash = 'there'")
+        tab.locator("#there").wait_for(state="visible")
 
 
 # --- The detectors find what they look for --------------------------------------------
@@ -315,6 +516,11 @@ def find_target(page: str, href: str):
     path, _, fragment = href.partition("#")
     target = ((SITE / page).parent / path).resolve().relative_to(SITE.resolve()).as_posix() if path else page
     return parsed(target).find(id=fragment)
+
+
+def picture(figure: Locator) -> str:
+    """The markup of the picture that a figure with sliders shows."""
+    return figure.locator(".bn-picture").inner_html()
 
 
 def figure_text_colour(tab: Page) -> str:

@@ -2,49 +2,17 @@
 
 from types import SimpleNamespace
 
-import inline_figures
 import local_katex
 import numbering
 import pytest
 from docutils import nodes
 from docutils.utils import new_document
 
-from bncourse.plots import PALETTE, Colour
-
-SVG = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"
-  width="504pt" height="200pt" viewBox="0 0 504 200">
-  <metadata>made by</metadata><defs><style>* {{ stroke: red }}</style><path id="p"/></defs>
-  <g clip-path="url(#c)"><use xlink:href="#p" style="fill: {blue}; stroke: #123456"/></g>
-  <text style="font: 12px 'DejaVu Sans'">big</text><text style="font: 10px 'DejaVu Sans'">small</text></svg>"""
-
 
 def formula(text: str) -> nodes.math:
     document = new_document("page.md")
     document += (node := nodes.math(text, text))
     return node
-
-
-def test_figure_takes_the_palette_and_leaves_other_colours():
-    markup = inline_figures.themed_svg(SVG.format(blue=PALETTE["blue"].light.upper()), "What it shows", "f1-")
-    assert f"fill: var(--bn-blue, {PALETTE['blue'].light.upper()}); stroke: #123456" in markup
-
-
-def test_figure_keeps_to_itself():
-    markup = inline_figures.themed_svg(SVG, "What it shows", "f1-")
-    assert 'id="f1-p"' in markup and 'href="#f1-p"' in markup and "url(#f1-c)" in markup
-    assert "<style" not in markup and "made by" not in markup and "xlink" not in markup
-
-
-def test_figure_is_described_and_readable():
-    markup = inline_figures.themed_svg(SVG, 'A "curve" & more', "f1-")
-    assert 'role="img"' in markup and 'aria-label="A &quot;curve&quot; &amp; more"' in markup
-    assert f"min-width: {504 * inline_figures.SMALLEST_TEXT / 10:.0f}px" in markup
-
-
-def test_palette_with_one_light_colour_twice_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(PALETTE, "azure", Colour(PALETTE["blue"].light, "#ffffff"))
-    with pytest.raises(inline_figures.FigureError, match="blue"):
-        inline_figures.names_by_colour()
 
 
 def test_numbers_follow_the_chapter():

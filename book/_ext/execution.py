@@ -19,7 +19,7 @@ from pathlib import Path
 
 # Notebooks run side by side, so each computes on one core.
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-DEPENDENCIES = ("bncourse/**/*", "book/results/**/*")
+DEPENDENCIES = ("bncourse/**/*", "book/results/**/*", "book/*.questions.yml")
 QUOTED_SOURCE = re.compile(r"^-{18,}\n(.*?)\n-{18,}$", re.DOTALL | re.MULTILINE)  # as nbclient shows the cell
 ANSI_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 

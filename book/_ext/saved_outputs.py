@@ -25,6 +25,7 @@ def refresh(path: Path, *, run: bool = True) -> None:
 def strip(notebook: nbformat.NotebookNode) -> None:
     """Drop what differs from run to run and is not compared."""
     notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # time stamps
         if cell.cell_type == "code" and not COMPARED <= set(cell.metadata.get("tags", [])):

@@ -1,0 +1,25 @@
+// Questions that answer. Runs once per question, however often it is loaded.
+document.querySelectorAll(".bn-question:not([data-ready])").forEach((form) => {
+  form.dataset.ready = "";
+  const choices = [...form.querySelectorAll("input")];
+  const explanations = [...form.querySelectorAll("li")];
+  const verdict = form.querySelector(".bn-verdict");
+
+  function say(text, explanation, state) {
+    verdict.dataset.state = state;
+    verdict.innerHTML = `<strong>${text}</strong> ${explanation}`;
+  }
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const chosen = explanations[choices.findIndex((choice) => choice.checked)];
+    if (!chosen) return say("Choose an answer first.", "", "open");
+    const right = chosen.dataset.right === "true";
+    say(right ? "Right." : "Not so.", chosen.querySelector("span:last-child").innerHTML, right ? "right" : "wrong");
+  });
+  // What was said belongs to the answer that was checked.
+  form.addEventListener("change", () => say("", "", "open"));
+
+  form.querySelector("button").hidden = false;
+  form.querySelector("details").hidden = true;
+});
