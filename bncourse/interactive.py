@@ -193,8 +193,9 @@ def _label(name: str) -> str:
 
 def _slider(name: str, texts: list[str], start: int) -> str:
     """One labelled slider with its value beside it."""
+    text = html.escape(texts[start])
     return (
-        f"<label><span>{html.escape(_label(name))}</span>"
-        f'<input type="range" min="0" max="{len(texts) - 1}" value="{start}" aria-valuetext="{html.escape(texts[start])}">'
-        f'<output aria-hidden="true">{html.escape(texts[start])}</output></label>'
+        f"<div><label><span>{html.escape(_label(name))}</span>"
+        f'<input type="range" min="0" max="{len(texts) - 1}" value="{start}" aria-valuetext="{text}">'
+        f'<output aria-hidden="true">{text}</output></label></div>'
     )

@@ -6,7 +6,7 @@ transparent ground; the website swaps each for its dark value when the reader do
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -152,6 +152,167 @@ def plot_epsilon_gain(eps_values: Sequence[float], *, ax: Axes | None = None) ->
         ax.plot(math.sqrt(eps), math.sqrt(0.5), "o", color=line.get_color())
     ax.legend(loc="lower right")
     ax.set(xscale="log", xlabel="standard deviation of the input, σ", ylabel="standard deviation of x̂", ylim=(0, 1.05))
+    return ax
+
+
+def plot_through_layers(
+    curves: Mapping[str, np.ndarray], *, first_layer: int = 1, log: bool = True, ax: Axes | None = None
+) -> Axes:
+    """Draw a quantity measured in every layer: the median over the runs, and their range as a band.
+
+    Args:
+        curves: by name, values of shape (runs, layers).
+        first_layer: the number of the layer that comes first; 0 for the input.
+        log: whether the vertical axis is logarithmic.
+    """
+    ax = _new_axes(ax)
+    for i, (name, values) in enumerate(curves.items()):
+        layers = first_layer + np.arange(values.shape[1])
+        colour, line_style = CYCLE[i % len(CYCLE)], ("-", "--", ":", "-.")[i % 4]
+        ax.fill_between(layers, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, lw=0)
+        ax.plot(layers, np.median(values, axis=0), color=colour, ls=line_style, lw=2, label=name)
+    ax.set(xlabel="layer", yscale="log" if log else "linear")
+    ax.legend()
+    return ax
+
+
+def plot_batch_statistics(
+    means: np.ndarray, stds: np.ndarray, population: tuple[float, float], *, ax: Axes | None = None
+) -> Axes:
+    """Draw one dot per batch, its mean against its standard deviation, and a cross at the population's."""
+    ax = _new_axes(ax)
+    ax.plot(means, stds, "o", color=BLUE, alpha=0.35, markersize=4, label="batches")
+    ax.plot(*population, "+", color=ORANGE, markersize=14, markeredgewidth=2.5, label="population")
+    ax.set(xlabel="mean of the batch", ylabel="standard deviation")
+    return ax
+
+
+def plot_noise_of_means(
+    sizes: Sequence[int], noise: Sequence[float], std: float, *, marked: int | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw the standard deviation of batch means against the batch size, and the line σ / √m of independent values.
+
+    Args:
+        sizes: the batch sizes m.
+        noise: the measured standard deviation of the means of many batches, one per size.
+        std: σ of the population.
+        marked: the batch size whose dot is large.
+    """
+    ax = _new_axes(ax)
+    ax.plot(sizes, std / np.sqrt(np.asarray(sizes)), color=ORANGE, lw=2, label="σ / √m")
+    ax.plot(sizes, noise, "o", color=BLUE, markersize=5, label="measured")
+    if marked is not None:
+        ax.plot(marked, noise[list(sizes).index(marked)], "o", color=BLUE, markersize=11)
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log", base=2)
+    ax.set(xticks=sizes, xticklabels=[f"{size}" for size in sizes], xlabel="batch size m", ylabel="noise of the mean")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.minorticks_off()
+    ax.legend(loc="lower left")
+    return ax
+
+
+def plot_running(batch: np.ndarray, running: np.ndarray, truth: np.ndarray, *, ax: Axes | None = None) -> Axes:
+    """Draw a statistic of T batches (T,), its running average with the start (T + 1,), and the truth (T,)."""
+    ax = _new_axes(ax)
+    steps = np.arange(1, len(batch) + 1)
+    ax.plot(steps, batch, "o", color=BLUE, alpha=0.35, markersize=3, label="batches")
+    ax.plot(steps, truth, "--", color=MUTED, lw=2, label="truth")
+    ax.plot(np.arange(len(running)), running, color=ORANGE, lw=2, label="running")
+    ax.set(xlabel="step")
+    ax.legend(loc="lower right", ncols=3)
+    return ax
+
+
+def plot_graph(
+    nodes: Mapping[str, tuple[float, float]],
+    edges: Sequence[tuple[str, str, str]],
+    *,
+    notes: Mapping[str, tuple[float, float, str]] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a computational graph: values in boxes, and an arrow for each use of one in another.
+
+    Args:
+        nodes: the centre of each box by its text; one unit is about an inch.
+        edges: (from, to, colour).
+        notes: by text, where it stands and its colour.
+    """
+    across, up = zip(*nodes.values(), strict=True)
+    limits = (min(across) - 0.45, max(across) + 0.45), (min(up) - 0.35, max(up) + 0.35)
+    ax = _new_axes(ax, figsize=(limits[0][1] - limits[0][0], limits[1][1] - limits[1][0]))
+    box = {"boxstyle": "round,pad=0.35", "facecolor": PAPER, "edgecolor": MUTED}
+    boxes = {
+        name: ax.text(*centre, name, ha="center", va="center", bbox=box, zorder=3).get_bbox_patch()
+        for name, centre in nodes.items()
+    }
+    for start, end, colour in edges:
+        arrow = {"arrowstyle": "-|>", "color": colour, "lw": 2, "shrinkA": 1, "shrinkB": 1, "mutation_scale": 13}
+        ends = {"xytext": nodes[start], "xy": nodes[end]}
+        ax.annotate("", **ends, arrowprops={**arrow, "patchA": boxes[start], "patchB": boxes[end]})
+    for text, (across, up, colour) in (notes or {}).items():
+        ax.text(across, up, text, color=colour, ha="center", va="center")
+    ax.set(xlim=limits[0], ylim=limits[1])
+    ax.axis("off")
+    return ax
+
+
+def plot_gradient_terms(
+    x_hat: np.ndarray, terms: Mapping[str, np.ndarray], *, marked: int | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw one bar per sample at its ``x_hat``, in one row per term, each row from -1 to 1.
+
+    Args:
+        x_hat: standardized values, shape (N,).
+        terms: values by name, each of shape (N,).
+        marked: the sample that a line through all rows marks.
+    """
+    ax = _new_axes(ax, figsize=(5.2, 4.4))
+    rows = -2.2 * np.arange(len(terms))
+    if marked is not None:
+        ax.axvline(x_hat[marked], color=PURPLE, lw=1.5, ls=":", zorder=1)
+    for row, colour, values in zip(rows, (BLUE, ORANGE, GREEN, INK), terms.values(), strict=False):
+        ax.axhline(row, color=GRID, lw=1, zorder=0)
+        ax.vlines(x_hat, row, row + values, color=colour, lw=5, zorder=2)
+    ax.grid(visible=False)
+    ax.set(yticks=rows, yticklabels=list(terms), ylim=(rows[-1] - 1.1, 1.1), xlabel="x̂ of the sample")
+    ax.tick_params(axis="y", length=0, labelcolor=INK)
+    ax.spines["left"].set_visible(False)
+    return ax
+
+
+def plot_projection(
+    vector: np.ndarray, direction: np.ndarray, names: tuple[str, str, str], *, ax: Axes | None = None
+) -> Axes:
+    """Draw a vector of any length as its part along ``direction``, to the right, and the rest, upwards.
+
+    Args:
+        vector: shape (N,).
+        direction: shape (N,), not zero.
+        names: of the vector, of its part along ``direction``, and of the rest.
+    """
+    ax = _new_axes(ax, figsize=(3.4, 3.0))
+    along = abs(vector @ direction) / np.linalg.norm(direction)
+    rest = math.sqrt(max(vector @ vector - along**2, 0))
+    arrows = [((0, 0), (along, rest), INK), ((0, 0), (along, 0), ORANGE), ((along, 0), (along, rest), BLUE)]
+    for start, end, colour in arrows:
+        arrow = {"arrowstyle": "-|>", "color": colour, "lw": 2.5, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 15}
+        ax.annotate("", xytext=start, xy=end, arrowprops=arrow)
+    ax.text(0.45 * along, 0.55 * rest, names[0], ha="right", va="bottom")
+    ax.text(along / 2, -0.12, names[1], color=ORANGE, ha="center", va="top")
+    ax.text(along + 0.1, rest / 2, names[2], color=BLUE, ha="left", va="center")
+    ax.set(xlim=(-0.2, along + 1.2), ylim=(-0.7, rest + 0.2), aspect="equal")
+    ax.axis("off")
+    return ax
+
+
+def plot_difference_errors(steps: np.ndarray, errors: Mapping[str, np.ndarray], *, ax: Axes | None = None) -> Axes:
+    """Draw the errors of finite differences, by name, against the step h, both axes logarithmic."""
+    ax = _new_axes(ax)
+    for (name, values), marker in zip(errors.items(), "os^vd", strict=False):
+        ax.plot(steps, values, f"{marker}-", lw=2, markersize=4, label=name)
+    ax.set(xscale="log", yscale="log", xlabel="step h", ylabel="relative error")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1), ncols=len(errors), columnspacing=1)
     return ax
 
 

@@ -114,17 +114,22 @@ def _text(value: object, place: str) -> str:
 def _form(question: Question, number: int, name: str) -> str:
     """The markup of one question."""
     choices = "".join(
-        f'<label><input type="radio" name="{html.escape(name)}"><span>{_inline(answer.text)}</span></label>'
-        for answer in question.answers
-    )
-    explanations = "".join(
-        f'<li data-right="{str(answer.right).lower()}">{_inline(answer.text)}: <strong>{"right" if answer.right else "wrong"}.</strong> <span>{_inline(answer.why)}</span></li>'
+        f'<div><label><input type="radio" name="{html.escape(name)}"><span>{_inline(answer.text)}</span></label></div>'
         for answer in question.answers
     )
     return (
         f'<form class="bn-question"><fieldset><legend>{number}. {_inline(question.text)}</legend>{choices}</fieldset>'
         '<button type="submit" hidden>Check</button><p class="bn-verdict" role="status"></p>'
-        f"<details><summary>All answers</summary><ul>{explanations}</ul></details></form>"
+        f"<details><summary>All answers</summary><ul>{''.join(map(_explanation, question.answers))}</ul></details></form>"
+    )
+
+
+def _explanation(answer: Answer) -> str:
+    """An answer with its verdict and the reason for it."""
+    flag, verdict = ("true", "right") if answer.right else ("false", "wrong")
+    return (
+        f'<li data-right="{flag}">{_inline(answer.text)}: <strong>{verdict}.</strong> '
+        f"<span>{_inline(answer.why)}</span></li>"
     )
 
 

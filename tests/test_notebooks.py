@@ -165,7 +165,7 @@ def test_chapter_opens_and_closes_as_all_do(path):
     ):
         assert words in text, f"{words!r} is missing"
     assert text.index("## Self-test") < text.index("## Recap")
-    assert read(path).metadata.myst.html_meta.description
+    assert 30 <= len(read(path).metadata.myst.html_meta.description) <= 200
 
 
 @every_chapter
@@ -202,3 +202,10 @@ def test_every_chapter_is_in_the_table_of_contents():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     listed = {chapter["file"] for part in toc["parts"] for chapter in part["chapters"]}
     assert {f"book/{path.stem}" for path in CHAPTERS} <= listed
+
+
+def test_every_term_of_the_glossary_is_linked_from_a_chapter():
+    glossary = (ROOT / "book" / "glossary.md").read_text(encoding="utf-8")
+    terms = set(re.findall(r"^(\S.*)\n  \S", glossary, re.MULTILINE))
+    linked = re.findall(r"\{term\}`(?:[^`<]*<)?([^`>]+)>?`", "".join(map(prose, CHAPTERS)))
+    assert terms and terms == {next((term for term in terms if term.lower() == link.lower()), link) for link in linked}

@@ -26,7 +26,15 @@ def test_every_function_draws_into_the_axes_it_is_given(ax):
     assert plots.plot_images([np.eye(3), np.eye(4)], ["a", "b"], ax=ax) is ax
     assert plots.plot_channels(RNG.normal(size=(5, 2)), ["a", "b"], ax=ax) is ax
     assert plots.plot_index_set((2, 3), (0,), ax=ax) is ax
+    assert plots.plot_graph({"a": (0, 0), "b": (1, 0)}, [("a", "b", plots.BLUE)], ax=ax) is ax
+    assert plots.plot_gradient_terms(np.ones(2), {"a": np.ones(2)}, ax=ax) is ax
+    assert plots.plot_projection(np.ones(2), np.eye(2)[0], ("a", "b", "c"), ax=ax) is ax
     assert plots.plot_epsilon_gain([1e-5], ax=ax) is ax
+    assert plots.plot_difference_errors(np.ones(2), {"a": np.ones(2)}, ax=ax) is ax
+    assert plots.plot_through_layers({"a": np.ones((2, 3))}, ax=ax) is ax
+    assert plots.plot_batch_statistics(np.ones(2), np.ones(2), (1.0, 1.0), ax=ax) is ax
+    assert plots.plot_noise_of_means([2, 4], [1.0, 0.7], 1.4, ax=ax) is ax
+    assert plots.plot_running(np.ones(2), np.ones(3), np.ones(2), ax=ax) is ax
 
 
 def test_a_function_without_axes_makes_a_figure(ax):
@@ -80,6 +88,95 @@ def test_epsilon_gain_is_marked_where_sigma_is_the_root_of_epsilon(ax):
         (sigma,), (gain,) = dot.get_data()
         assert gain == pytest.approx(np.sqrt(0.5))
         assert np.interp(sigma, *curve.get_data()) == pytest.approx(gain, abs=0.01)
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_a_curve_through_layers_is_the_median_of_the_runs_in_the_band_of_their_range(ax, log):
+    values = RNG.uniform(1.0, 9.0, size=(5, 4))
+    plots.plot_through_layers({"first": values, "second": values * 10}, first_layer=2, log=log, ax=ax)
+    line, band = ax.lines[1], ax.collections[1].get_paths()[0].vertices
+    assert list(line.get_xdata()) == [2, 3, 4, 5]
+    assert line.get_ydata() == pytest.approx(np.median(values * 10, axis=0))
+    for layer, (low, high) in enumerate(zip(values.min(axis=0) * 10, values.max(axis=0) * 10, strict=True), start=2):
+        edges = band[band[:, 0] == layer, 1]
+        assert (edges.min(), edges.max()) == (pytest.approx(low), pytest.approx(high))
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["first", "second"]
+    assert ax.get_yscale() == ("log" if log else "linear")
+
+
+def test_batch_statistics_are_dots_around_the_population(ax):
+    means, stds = RNG.normal(size=20), RNG.uniform(size=20)
+    plots.plot_batch_statistics(means, stds, (3.0, 2.0), ax=ax)
+    dots, cross = ax.lines
+    np.testing.assert_array_equal(dots.get_xydata(), np.column_stack([means, stds]))
+    assert cross.get_xydata().tolist() == [[3.0, 2.0]]
+
+
+def test_noise_of_means_stands_beside_sigma_over_the_root_of_the_batch_size(ax):
+    plots.plot_noise_of_means([4, 16], [1.4, 0.8], 3.0, marked=16, ax=ax)
+    line, measured, marked = ax.lines
+    assert line.get_ydata().tolist() == [1.5, 0.75]
+    assert measured.get_xydata().tolist() == [[4, 1.4], [16, 0.8]]
+    assert marked.get_xydata().tolist() == [[16, 0.8]]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["4", "16"]
+
+
+def test_noise_of_means_marks_nothing_unless_told(ax):
+    assert len(plots.plot_noise_of_means([4, 16], [1.4, 0.8], 3.0, ax=ax).lines) == 2
+
+
+def test_running_statistic_is_drawn_from_its_start_before_the_first_batch(ax):
+    batch, running, truth = RNG.normal(size=3), RNG.normal(size=4), RNG.normal(size=3)
+    plots.plot_running(batch, running, truth, ax=ax)
+    drawn = {line.get_label(): line.get_xydata() for line in ax.lines}
+    np.testing.assert_array_equal(drawn["batches"], np.column_stack([[1, 2, 3], batch]))
+    np.testing.assert_array_equal(drawn["truth"], np.column_stack([[1, 2, 3], truth]))
+    np.testing.assert_array_equal(drawn["running"], np.column_stack([[0, 1, 2, 3], running]))
+
+
+def test_graph_has_a_box_per_value_and_an_arrow_per_use(ax):
+    nodes = {"x": (0, 0), "u": (1, 0), "y": (2, 1)}
+    notes = {"twice": (1, 1, plots.GREEN)}
+    plots.plot_graph(nodes, [("x", "u", plots.BLUE), ("u", "y", plots.ORANGE)], notes=notes, ax=ax)
+    boxes = {text.get_text(): text for text in ax.texts if text.get_bbox_patch()}
+    assert {name: text.get_position() for name, text in boxes.items()} == nodes
+    arrows = [text for text in ax.texts if getattr(text, "arrow_patch", None)]
+    assert [(arrow.xyann, arrow.xy) for arrow in arrows] == [((0, 0), (1, 0)), ((1, 0), (2, 1))]
+    assert [to_hex(arrow.arrow_patch.get_edgecolor()) for arrow in arrows] == [plots.BLUE, plots.ORANGE]
+    assert ax.texts[-1].get_text() == "twice"
+
+
+def test_gradient_terms_are_bars_of_their_size_at_the_samples(ax):
+    x_hat = np.array([-1.0, 0.25, 1.5])
+    terms = {"first": np.array([0.0, 1.0, 0.0]), "second": np.array([-0.3, 0.2, 0.5])}
+    plots.plot_gradient_terms(x_hat, terms, marked=1, ax=ax)
+    for row, bars, values in zip(ax.get_yticks(), ax.collections, terms.values(), strict=True):
+        ends = np.array(bars.get_segments())  # bars, two ends, x and y
+        assert ends[:, 0] == pytest.approx(np.column_stack([x_hat, np.full(3, row)]))
+        assert ends[:, 1, 1] - row == pytest.approx(values)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["first", "second"]
+    assert list(ax.lines[0].get_xdata()) == [0.25, 0.25]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_projection_is_a_right_triangle_with_the_lengths_of_the_parts(ax, sign):
+    vector, direction = sign * np.array([3.0, 1.0, 2.0, 0.0]), np.ones(4)  # 14 = 9 + 5
+    plots.plot_projection(vector, direction, ("whole", "along", "rest"), ax=ax)
+    whole, along, rest = (text for text in ax.texts if getattr(text, "arrow_patch", None))
+    assert (whole.xyann, along.xyann) == ((0, 0), (0, 0))
+    assert along.xy == rest.xyann == pytest.approx((3, 0))
+    assert whole.xy == rest.xy == pytest.approx((3, np.sqrt(5)))
+    assert [text.get_text() for text in ax.texts if text.get_text()] == ["whole", "along", "rest"]
+
+
+def test_errors_of_differences_are_drawn_against_the_step(ax):
+    steps = np.array([1e-4, 1e-2])
+    errors = {"central": np.array([1e-8, 1e-4]), "one-sided": np.array([1e-4, 1e-2])}
+    plots.plot_difference_errors(steps, errors, ax=ax)
+    for line, (name, values) in zip(ax.lines, errors.items(), strict=True):
+        assert line.get_label() == name
+        assert np.array_equal(line.get_xydata(), np.column_stack([steps, values]))
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
 
 
 def test_text_stays_text_and_the_ground_is_transparent(ax, tmp_path):
