@@ -6,7 +6,7 @@ transparent ground; the website swaps each for its dark value when the reader do
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -169,7 +169,8 @@ def plot_through_layers(
     for i, (name, values) in enumerate(curves.items()):
         layers = first_layer + np.arange(values.shape[1])
         colour, line_style = CYCLE[i % len(CYCLE)], ("-", "--", ":", "-.")[i % 4]
-        ax.fill_between(layers, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, lw=0)
+        band = values.min(axis=0), values.max(axis=0)
+        ax.fill_between(layers, *band, color=colour, alpha=0.15, ls=line_style, lw=0.8)
         ax.plot(layers, np.median(values, axis=0), color=colour, ls=line_style, lw=2, label=name)
     ax.set(xlabel="layer", yscale="log" if log else "linear")
     ax.legend()
@@ -205,7 +206,7 @@ def plot_noise_of_means(
         ax.plot(marked, noise[list(sizes).index(marked)], "o", color=BLUE, markersize=11)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=2)
-    ax.set(xticks=sizes, xticklabels=[f"{size}" for size in sizes], xlabel="batch size m", ylabel="noise of the mean")
+    ax.set(xticks=sizes, xticklabels=[f"{size}" for size in sizes], xlabel="batch size m", ylabel="std(μ)")
     ax.yaxis.set_major_formatter("{x:g}")
     ax.minorticks_off()
     ax.legend(loc="lower left")
@@ -229,6 +230,7 @@ def plot_graph(
     edges: Sequence[tuple[str, str, str]],
     *,
     notes: Mapping[str, tuple[float, float, str]] | None = None,
+    filled: Collection[str] = (),
     ax: Axes | None = None,
 ) -> Axes:
     """Draw a computational graph: values in boxes, and an arrow for each use of one in another.
@@ -237,6 +239,7 @@ def plot_graph(
         nodes: the centre of each box by its text; one unit is about an inch.
         edges: (from, to, colour).
         notes: by text, where it stands and its colour.
+        filled: the boxes that have a ground of their own.
     """
     across, up = zip(*nodes.values(), strict=True)
     limits = (min(across) - 0.45, max(across) + 0.45), (min(up) - 0.35, max(up) + 0.35)
@@ -246,6 +249,8 @@ def plot_graph(
         name: ax.text(*centre, name, ha="center", va="center", bbox=box, zorder=3).get_bbox_patch()
         for name, centre in nodes.items()
     }
+    for name in filled:
+        boxes[name].set_facecolor(GRID)
     for start, end, colour in edges:
         arrow = {"arrowstyle": "-|>", "color": colour, "lw": 2, "shrinkA": 1, "shrinkB": 1, "mutation_scale": 13}
         ends = {"xytext": nodes[start], "xy": nodes[end]}
@@ -273,7 +278,7 @@ def plot_gradient_terms(
         ax.axvline(x_hat[marked], color=PURPLE, lw=1.5, ls=":", zorder=1)
     for row, colour, values in zip(rows, (BLUE, ORANGE, GREEN, INK), terms.values(), strict=False):
         ax.axhline(row, color=GRID, lw=1, zorder=0)
-        ax.vlines(x_hat, row, row + values, color=colour, lw=5, zorder=2)
+        ax.vlines(x_hat, row, row + values, color=colour, lw=3, zorder=2)
     ax.grid(visible=False)
     ax.set(yticks=rows, yticklabels=list(terms), ylim=(rows[-1] - 1.1, 1.1), xlabel="x̂ of the sample")
     ax.tick_params(axis="y", length=0, labelcolor=INK)

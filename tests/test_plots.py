@@ -96,6 +96,7 @@ def test_a_curve_through_layers_is_the_median_of_the_runs_in_the_band_of_their_r
     plots.plot_through_layers({"first": values, "second": values * 10}, first_layer=2, log=log, ax=ax)
     line, band = ax.lines[1], ax.collections[1].get_paths()[0].vertices
     assert list(line.get_xdata()) == [2, 3, 4, 5]
+    assert (ax.collections[1].get_linewidth() > 0).all(), "bands that overlap are told apart by their edges"
     assert line.get_ydata() == pytest.approx(np.median(values * 10, axis=0))
     for layer, (low, high) in enumerate(zip(values.min(axis=0) * 10, values.max(axis=0) * 10, strict=True), start=2):
         edges = band[band[:, 0] == layer, 1]
@@ -119,6 +120,7 @@ def test_noise_of_means_stands_beside_sigma_over_the_root_of_the_batch_size(ax):
     assert measured.get_xydata().tolist() == [[4, 1.4], [16, 0.8]]
     assert marked.get_xydata().tolist() == [[16, 0.8]]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["4", "16"]
+    assert ax.get_ylabel() == "std(μ)"
 
 
 def test_noise_of_means_marks_nothing_unless_told(ax):
@@ -137,9 +139,11 @@ def test_running_statistic_is_drawn_from_its_start_before_the_first_batch(ax):
 def test_graph_has_a_box_per_value_and_an_arrow_per_use(ax):
     nodes = {"x": (0, 0), "u": (1, 0), "y": (2, 1)}
     notes = {"twice": (1, 1, plots.GREEN)}
-    plots.plot_graph(nodes, [("x", "u", plots.BLUE), ("u", "y", plots.ORANGE)], notes=notes, ax=ax)
+    plots.plot_graph(nodes, [("x", "u", plots.BLUE), ("u", "y", plots.ORANGE)], notes=notes, filled=["u"], ax=ax)
     boxes = {text.get_text(): text for text in ax.texts if text.get_bbox_patch()}
     assert {name: text.get_position() for name, text in boxes.items()} == nodes
+    grounds = {name: to_hex(text.get_bbox_patch().get_facecolor()) for name, text in boxes.items()}
+    assert grounds == {"x": plots.PAPER, "u": plots.GRID, "y": plots.PAPER}
     arrows = [text for text in ax.texts if getattr(text, "arrow_patch", None)]
     assert [(arrow.xyann, arrow.xy) for arrow in arrows] == [((0, 0), (1, 0)), ((1, 0), (2, 1))]
     assert [to_hex(arrow.arrow_patch.get_edgecolor()) for arrow in arrows] == [plots.BLUE, plots.ORANGE]
