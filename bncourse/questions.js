@@ -15,7 +15,7 @@ document.querySelectorAll(".bn-question:not([data-ready])").forEach((form) => {
     const chosen = explanations[choices.findIndex((choice) => choice.checked)];
     if (!chosen) return say("Choose an answer first.", "", "open");
     const right = chosen.dataset.right === "true";
-    say(right ? "Right." : "Not so.", chosen.querySelector("span:last-child").innerHTML, right ? "right" : "wrong");
+    say(right ? "Right." : "Not so.", chosen.querySelector(".bn-why").innerHTML, right ? "right" : "wrong");
   });
   // What was said belongs to the answer that was checked.
   form.addEventListener("change", () => say("", "", "open"));

@@ -129,7 +129,7 @@ def _explanation(answer: Answer) -> str:
     flag, verdict = ("true", "right") if answer.right else ("false", "wrong")
     return (
         f'<li data-right="{flag}">{_inline(answer.text)}: <strong>{verdict}.</strong> '
-        f"<span>{_inline(answer.why)}</span></li>"
+        f'<span class="bn-why">{_inline(answer.why)}</span></li>'
     )
 
 

@@ -363,16 +363,29 @@ def test_a_result_waits_for_the_prediction(browser: Browser, origin: str, page: 
         boxes = tab.locator(".admonition.predict").all()
         assert len(boxes) >= 3
         for box in boxes:
-            result = box.locator("xpath=following-sibling::*[1]").locator(".cell_output")
-            assert not result.is_visible()
+            assert not any(shown(result) for result in results_of(box))
             box.get_by_role("button", name="Show the result").click()
             assert box.get_by_role("status").inner_text() == "Make your prediction first."
-            assert not result.is_visible()
+            assert not any(shown(result) for result in results_of(box))
             said = predict(box)
-            assert result.is_visible()
+            assert all(shown(result) for result in results_of(box))
             assert box.get_by_role("status").inner_text().startswith(f"You said: {said}")
             assert box.get_by_role("button").count() == 0
+            assert box.get_by_role("status").evaluate("said => said === document.activeElement"), "the focus is lost"
     assert not complaints
+
+
+def results_of(box: Locator) -> list[Locator]:
+    """What waits for the prediction: the next cell's output, and the text between that cell and the next."""
+    output = box.locator("xpath=following-sibling::*[1]").locator(".cell_output")
+    discussion = box.locator("xpath=following-sibling::*[2]")
+    assert output.count() == discussion.count() == 1
+    return [output, discussion] if discussion.locator("xpath=./*").count() else [output]
+
+
+def shown(result: Locator) -> bool:
+    """Whether a reader sees what is in an element."""
+    return result.locator("xpath=./*").first.is_visible()
 
 
 def predict(box: Locator) -> str:
@@ -392,18 +405,32 @@ def test_a_result_can_be_had_without_a_prediction(browser: Browser, server: str)
     with chromium.opened(browser, server + CHAPTERS[0]) as (tab, _):
         box = tab.locator(".admonition.predict").first
         box.get_by_role("button", name="Show without an answer").click()
-        assert box.locator("xpath=following-sibling::*[1]").locator(".cell_output").is_visible()
+        assert all(shown(result) for result in results_of(box))
 
 
-def test_a_link_into_a_waiting_result_shows_it(browser: Browser, server: str, tmp_path: Path):
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_printed_pages_hide_no_result(browser: Browser, server: str, page: str):
+    with chromium.opened(browser, server + page) as (tab, _):
+        tab.emulate_media(media="print")
+        for box in tab.locator(".admonition.predict").all():
+            assert all(shown(result) for result in results_of(box))
+            assert not box.get_by_role("button").first.is_visible()
+
+
+@pytest.mark.parametrize("place", ["output", "discussion"])
+def test_a_link_into_a_waiting_result_shows_it(browser: Browser, server: str, tmp_path: Path, place: str):
     page = """<!DOCTYPE html><html lang="en"><title>t</title><script src="predict.js"></script>
-      <div class="admonition predict"><p>?</p></div><div class="cell"><div class="cell_output"><p id="there">!</p></div></div>"""
+      <div class="admonition predict"><p>?</p></div>
+      <div class="cell"><div class="cell_output"><p id="output">!</p></div></div>
+      <p id="discussion">So.</p><div class="cell"></div><p id="later">Next.</p>"""
     (tmp_path / "page.html").write_text(page)
     (tmp_path / "predict.js").write_bytes((SITE / "_static" / "predict.js").read_bytes())
     with chromium.served(tmp_path) as folder, chromium.opened(browser, f"{folder}page.html") as (tab, _):
-        assert not tab.locator("#there").is_visible()
-        tab.evaluate("location.hash = 'there'")
-        tab.locator("#there").wait_for(state="visible")
+        assert not tab.locator(f"#{place}").is_visible()
+        assert tab.locator("#later").is_visible()
+        tab.evaluate(f"location.hash = '{place}'")
+        tab.locator(f"#{place}").wait_for(state="visible")
+        assert not tab.get_by_role("button").count(), "all that waits is shown"
 
 
 # --- The detectors find what they look for --------------------------------------------

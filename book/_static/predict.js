@@ -1,30 +1,45 @@
-// Predict boxes: the reader commits to an answer, then the output of the next cell shows.
-// Without this script a box is a question, and the output stands below it.
+// Predict boxes: the reader commits to an answer, then the output of the next cell shows, and the
+// text below it that discusses it. Without this script nothing waits.
 document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll(".admonition.predict").forEach((box, index) => {
-    const output = box.nextElementSibling?.querySelector(".cell_output");
-    if (output) gate(box, output, index + 1);
+    const cell = box.nextElementSibling;
+    const output = cell?.querySelector(".cell_output");
+    if (output) gate(box, [output, discussion(cell)], index + 1);
   });
 });
 
-function gate(box, output, number) {
+// Where browsers know "until-found", a search within the page still leads to what is hidden.
+const HIDDEN = "onbeforematch" in document.documentElement ? "until-found" : "";
+
+// What stands between a cell and the next cell, box or section, moved into an element of its own.
+function discussion(cell) {
+  const wrapper = document.createElement("div");
+  while (cell.nextElementSibling && !cell.nextElementSibling.matches(".cell, .admonition, section, script")) {
+    wrapper.append(cell.nextElementSibling);
+  }
+  cell.after(wrapper);
+  return wrapper;
+}
+
+function gate(box, results, number) {
   const form = document.createElement("form");
   form.className = "bn-predict";
   form.append(question(box, number), button("submit", "Show the result"), button("button", "Show without an answer"));
   const said = document.createElement("p");
   said.setAttribute("role", "status");
+  said.tabIndex = -1;
   form.append(said);
   box.append(form);
 
   const notice = document.createElement("p");
   notice.className = "bn-waiting";
   notice.textContent = "The result shows when you have made your prediction.";
-  output.before(notice);
-  output.hidden = true;
+  results[0].before(notice);
+  results.forEach((result) => result.setAttribute("hidden", HIDDEN));
 
   function show(text) {
     notice.remove();
-    output.hidden = false;
+    results.forEach((result) => result.removeAttribute("hidden"));
     form.querySelectorAll("button").forEach((element) => element.remove());
     form.querySelector("fieldset").disabled = true;
     said.textContent = text;
@@ -32,7 +47,7 @@ function gate(box, output, number) {
 
   function showWhenLinked() {
     const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    if (target && output.contains(target) && output.hidden) {
+    if (target && results.some((result) => result.hidden && result.contains(target))) {
       show("");
       target.scrollIntoView();
     }
@@ -41,10 +56,18 @@ function gate(box, output, number) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const answer = prediction(form);
-    if (!answer) said.textContent = "Make your prediction first.";
-    else show(`You said: ${answer} The result is below.`);
+    if (!answer) {
+      said.textContent = "Make your prediction first.";
+      return;
+    }
+    show(`You said: ${answer} The result is below.`);
+    said.focus(); // the button that had the focus is gone
   });
-  form.querySelector("button[type=button]").addEventListener("click", () => show("The result is below."));
+  form.querySelector("button[type=button]").addEventListener("click", () => {
+    show("The result is below.");
+    said.focus();
+  });
+  results.forEach((result) => result.addEventListener("beforematch", () => show("")));
   addEventListener("hashchange", showWhenLinked);
   showWhenLinked();
 }
