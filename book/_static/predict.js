@@ -33,7 +33,7 @@ function gate(box, results, number) {
 
   const notice = document.createElement("p");
   notice.className = "bn-waiting";
-  notice.textContent = "The result shows when you have made your prediction.";
+  notice.textContent = "The result and its discussion show when you have made your prediction.";
   results[0].before(notice);
   results.forEach((result) => result.setAttribute("hidden", HIDDEN));
 
