@@ -1,6 +1,7 @@
 // Questions that answer. Runs once per question, however often it is loaded.
-document.querySelectorAll(".bn-question:not([data-ready])").forEach((form) => {
-  form.dataset.ready = "";
+document.querySelectorAll(".bn-question").forEach((form) => {
+  if (form.started) return; // no attribute: a page that was saved starts anew
+  form.started = true;
   const choices = [...form.querySelectorAll("input")];
   const explanations = [...form.querySelectorAll("li")];
   const verdict = form.querySelector(".bn-verdict");
@@ -18,7 +19,7 @@ document.querySelectorAll(".bn-question:not([data-ready])").forEach((form) => {
     say(right ? "Right." : "Not so.", chosen.querySelector(".bn-why").innerHTML, right ? "right" : "wrong");
   });
   // What was said belongs to the answer that was checked.
-  form.addEventListener("change", () => say("", "", "open"));
+  form.addEventListener("change", () => verdict.replaceChildren());
 
   form.querySelector("button").hidden = false;
   form.querySelector("details").hidden = true;

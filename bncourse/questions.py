@@ -10,7 +10,7 @@ They stand beside the chapter, in ``<chapter>.questions.yml``::
           right: true
           why: 16 samples times 10 × 10 positions.
 
-Texts are Markdown; ``$...$`` is math.
+Texts are Markdown; ``$...$`` is math. A text with ": " or " #" in it needs quotes or a ``>-`` block.
 """
 
 import html
@@ -72,10 +72,24 @@ def load(path: Path) -> tuple[Question, ...]:
     """
     if not path.exists():
         raise ValueError(f"expected the chapter's questions in {path}, found no such file; copy it beside the notebook")
-    entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        entries = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a safe one, see below
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: {error}; put texts with ': ' in quotes") from None
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{path}: expected a list of questions, got {type(entries).__name__}")
     return tuple(_question(entry, f"{path}, question {number}") for number, entry in enumerate(entries, start=1))
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML silently keeps the last: a dash was forgotten."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """A mapping whose keys are all different."""
+        keys = [key.value for key, _ in node.value]
+        if len(set(keys)) < len(keys):
+            raise yaml.constructor.ConstructorError(None, None, f"a key stands twice: {keys}", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def _question(entry: object, place: str) -> Question:
@@ -83,6 +97,8 @@ def _question(entry: object, place: str) -> Question:
     if not isinstance(entry["answers"], list) or len(entry["answers"]) < FEWEST_ANSWERS:
         raise ValueError(f"{place}: expected a list of at least {FEWEST_ANSWERS} answers, got {entry['answers']!r}")
     answers = tuple(_answer(answer, f"{place}, answer {n}") for n, answer in enumerate(entry["answers"], start=1))
+    if len({answer.text for answer in answers}) < len(answers):
+        raise ValueError(f"{place}: expected answers that differ, got one twice")
     right = sum(answer.right for answer in answers)
     if right != 1:
         raise ValueError(f"{place}: expected one answer with right: true, got {right}")
@@ -141,7 +157,7 @@ def _inline(markdown: str) -> str:
 @cache
 def _renderer() -> MarkdownIt:
     """Markdown with math, which stays TeX between dollars: Jupyter sets it, and so does the site's build."""
-    renderer = MarkdownIt("commonmark", {"html": False}).use(dollarmath_plugin)
+    renderer = MarkdownIt("commonmark", {"html": False}).use(dollarmath_plugin, allow_space=False, allow_digits=False)
     renderer.add_render_rule(
         "math_inline", lambda self, tokens, i, *_: f'<span class="math">${html.escape(tokens[i].content)}$</span>'
     )

@@ -58,7 +58,14 @@ def test_failing_cell_is_reported_with_notebook_cell_and_traceback(book, capsys)
 
 
 @pytest.mark.parametrize(
-    "file", ["bncourse/number.py", "bncourse/checks/new.py", "bncourse/table.csv", "book/results/cpu.json"]
+    "file",
+    [
+        "bncourse/number.py",
+        "bncourse/checks/new.py",
+        "bncourse/table.csv",
+        "book/results/cpu.json",
+        "book/02_forward.questions.yml",
+    ],
 )
 def test_fingerprint_follows_everything_that_outputs_depend_on(book, file):
     before = execution.fingerprint(book)

@@ -16,6 +16,9 @@ GOOD = {
 }
 
 
+OTHER = {"answer": "other", "why": "w"}
+
+
 def written(folder: Path, entries: object) -> Path:
     path = folder / "01_test.questions.yml"
     path.write_text(yaml.safe_dump(entries))
@@ -43,8 +46,9 @@ def test_questions_are_read_in_order(tmp_path):
         (changed(question=3), "question 1.*text, got 3"),
         (changed(question=" "), "question 1.*text"),
         (changed(answers=GOOD["answers"][1:]), "at least 2 answers"),
-        (changed(answers=GOOD["answers"][:1] * 2), "one answer with right: true, got 0"),
-        (changed(answers=GOOD["answers"][1:] * 2), "one answer with right: true, got 2"),
+        (changed(answers=[GOOD["answers"][0], OTHER]), "one answer with right: true, got 0"),
+        (changed(answers=[GOOD["answers"][1], OTHER | {"right": True}]), "one answer with right: true, got 2"),
+        (changed(answers=[GOOD["answers"][1], {"answer": "y", "why": "other"}]), "answers that differ"),
         (changed(answers=[GOOD["answers"][1], {"answer": "y"}]), "answer 2.*why"),
         (changed(answers=[GOOD["answers"][1], {"answer": 16, "why": "w"}]), "answer 2.*got 16; put numbers in quotes"),
         (changed(answers=[GOOD["answers"][1], {"answer": "y", "why": "w", "right": "no"}]), "answer 2.*true or false"),
@@ -53,6 +57,21 @@ def test_questions_are_read_in_order(tmp_path):
 def test_bad_questions_are_refused_with_their_place(tmp_path, entries, complaint):
     with pytest.raises(ValueError, match=f"(?s)01_test.questions.yml.*{complaint}"):
         questions.load(written(tmp_path, entries))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("- question: What is it: x?", "mapping values are not allowed.*quotes"),
+        ("- question: A?\n  answers:\n    - {answer: a, why: w, answer: b}", "a key stands twice"),
+        ("", "a list of questions, got NoneType"),
+    ],
+)
+def test_what_yaml_makes_of_slips_is_refused(tmp_path, text, complaint):
+    path = tmp_path / "01_test.questions.yml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"(?s)01_test.questions.yml.*{complaint}"):
+        questions.load(path)
 
 
 def test_a_missing_file_is_named(tmp_path, monkeypatch):
@@ -70,9 +89,14 @@ def test_form_holds_every_answer_with_its_explanation(tmp_path, monkeypatch):
     )
     assert [label.get_text() for label in form.select("label")] == ["x", "y"]
     assert len({radio["name"] for radio in form.select("input[type=radio]")}) == 1
+    assert form.button.has_attr("hidden"), "without a script it would do nothing"
     wrong, right = form.select("details li")
     assert wrong.get_text() == "x: wrong. No <b>." and wrong["data-right"] == "false"
     assert right.get_text() == "y: right. $y$ it is." and right["data-right"] == "true"
+
+
+def test_dollars_are_not_always_math():
+    assert questions._inline("Costs $5 and $10?") == "Costs $5 and $10?"
 
 
 def test_questions_of_one_page_do_not_share_their_choices(tmp_path, monkeypatch):
@@ -81,6 +105,8 @@ def test_questions_of_one_page_do_not_share_their_choices(tmp_path, monkeypatch)
     page = BeautifulSoup(questions.self_test("01_test")._repr_html_(), "html.parser")
     first, second = ({radio["name"] for radio in form.select("input")} for form in page.select("form"))
     assert not first & second
+    other = questions.SelfTest("02_test", questions.load(tmp_path / "01_test.questions.yml"))
+    assert f'name="{first.pop()}"' not in other._repr_html_()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -92,4 +118,3 @@ def test_chapter_asks_three_to_five_questions_that_do_not_give_themselves_away(p
     )
     for question in asked:
         assert 3 <= len(question.answers) <= 5
-        assert len({answer.text for answer in question.answers}) == len(question.answers)

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import inline_figures
 import local_katex
 import numbering
 import pytest
@@ -50,6 +51,24 @@ def test_math_is_html_and_a_bad_formula_stops_the_build():
     assert "eqn-num" not in align, "KaTeX numbers what the page numbers"
     with pytest.raises(local_katex.MathError, match=r"page\.md.*Undefined control sequence"):
         local_katex.render(formula(r"\nonsense"), display=False)
+
+
+@pytest.mark.usefixtures("renderer")
+def test_math_in_outputs_is_rendered():
+    document = new_document("page.ipynb")
+    markup = '<p>What is <span class="math">$1 &lt;\n2$</span>, and $5?</p>'
+    document += nodes.raw("", markup, format="html", classes=["output"])
+    local_katex.MathInOutputs(document).run()
+    (raw,) = document.findall(nodes.raw)
+    assert 'class="katex"' in raw.astext() and "$1" not in raw.astext() and "and $5?" in raw.astext()
+    assert raw["classes"] == ["output"] and raw["format"] == "html"
+
+
+def test_pages_carry_no_state_of_widgets():
+    scripts = {"ipywidgets_state": (None, {}), "other": ("x.js", {})}
+    env = SimpleNamespace(nb_metadata={"page": {"js_files": scripts}, "plain": {}})
+    inline_figures.drop_widget_state(None, env)
+    assert list(scripts) == ["other"]
 
 
 def test_node_that_ends_early_is_reported(renderer):

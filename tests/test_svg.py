@@ -32,6 +32,14 @@ def test_figure_is_described_and_readable():
     markup = svg.themed_svg(SVG, 'A "curve" & more', "f1-")
     assert 'role="img"' in markup and 'aria-label="A &quot;curve&quot; &amp; more"' in markup
     assert f"min-width: {504 * svg.SMALLEST_TEXT / 10:.0f}px" in markup
+    assert "fill: var(--bn-ink)" in markup and "height=" not in markup
+
+
+def test_numbers_are_short_but_for_matrices():
+    source = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9">{}</svg>'
+    moved = source.format('<g transform="translate(1.23456 -2.34567)"/><g transform="matrix(0.01234 0 0 1 0 0)"/>')
+    markup = svg.themed_svg(moved, "alt", "f1-")
+    assert "translate(1.23 -2.35)" in markup and "matrix(0.01234 " in markup
 
 
 def test_palette_with_one_light_colour_twice_is_refused(monkeypatch: pytest.MonkeyPatch):
@@ -41,10 +49,10 @@ def test_palette_with_one_light_colour_twice_is_refused(monkeypatch: pytest.Monk
 
 
 def test_matplotlib_figure_becomes_short_markup():
-    plots.use_style()
-    figure, ax = plt.subplots()
+    with plt.rc_context(plots.STYLE):
+        figure, ax = plt.subplots()
     ax.plot([0.123456789, 1], [0, 1], color=plots.BLUE)
-    markup = svg.themed(figure, "A line", "f1-")
+    markup = svg.themed_svg(svg.source(figure), "A line", "f1-")
     plt.close(figure)
     assert "var(--bn-blue" in markup and "clipPath" in markup
     assert not svg.LONG_FRACTION.search(" ".join(part for part in markup.split('"')[1::2] if part.startswith("M ")))

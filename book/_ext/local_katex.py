@@ -26,7 +26,7 @@ KATEX_OPTIONS = {"throwOnError": True, "strict": "error"}
 NUMBERED_ENVIRONMENT = re.compile(r"\\(begin|end)\{(align|alignat|equation|gather)\}")
 
 
-MATH_IN_HTML = re.compile(r'<span class="math">\$(.+?)\$</span>')
+MATH_IN_HTML = re.compile(r'<span class="math">\$(.+?)\$</span>', re.DOTALL)
 
 
 class MathError(SphinxError):
