@@ -435,7 +435,7 @@ def test_a_result_waits_for_the_prediction(browser: Browser, origin: str, page: 
             assert not any(shown(result) for result in results_of(box))
             said = predict(box)
             assert all(shown(result) for result in results_of(box))
-            assert box.get_by_role("status").inner_text().startswith(f"You said: {said}")
+            assert box.get_by_role("status").inner_text().startswith(f"The result is below. You said: {said}")
             assert box.get_by_role("button").count() == 0
             assert box.get_by_role("status").evaluate("said => said === document.activeElement"), "the focus is lost"
     assert not complaints
@@ -501,7 +501,7 @@ def test_an_address_shows_only_the_result_it_names(browser: Browser, server: str
             tab.goto(f"{folder}saved.html")
             tab.get_by_role("radio").check()
             tab.get_by_role("button", name="Show the result").click()
-            assert tab.get_by_role("status").inner_text() == "You said: a b – the result is below."
+            assert tab.get_by_role("status").inner_text() == "The result is below. You said: a b"
             assert tab.locator("#output").is_visible() and tab.locator("form").count() == 1
             assert tab.get_by_role("radio").is_disabled() and not tab.locator(".bn-waiting").count()
 

@@ -74,7 +74,7 @@ function gate(box, results, number) {
       said.textContent = "Make your prediction first.";
       return;
     }
-    show("You said: ", ...answer, " – the result is below.");
+    show("The result is below. You said: ", ...answer);
     said.focus(); // the button that had the focus is gone
   });
   form.querySelector("button[type=button]").addEventListener("click", () => {
