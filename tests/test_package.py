@@ -12,6 +12,15 @@ HEAVY = ("torch", "triton", "matplotlib", "sklearn", "scipy", "IPython")
     "module", ["bncourse", "bncourse.reference", "bncourse.benchmark", "bncourse.benchmark.timing"]
 )
 def test_import_needs_only_numpy(module):
-    code = f"import sys, {module}; print(*sorted(set(sys.modules) & set({HEAVY!r})))"
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert printed.split() == []
+    assert imported(module, HEAVY) == []
+
+
+@pytest.mark.parametrize("module", ["bncourse.interactive", "bncourse.questions", "bncourse.plots"])
+def test_figures_and_questions_need_no_pytorch(module):
+    assert imported(module, ("torch", "triton", "sklearn")) == []
+
+
+def imported(module: str, names: tuple[str, ...]) -> list[str]:
+    """Which of the packages come along with a module."""
+    code = f"import sys, {module}; print(*sorted(set(sys.modules) & set({names!r})))"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
