@@ -84,12 +84,18 @@ def origin(request: pytest.FixtureRequest, server: str) -> str:
 def test_page_is_sound(browser: Browser, server: str, page: str, width: int, theme: str):
     colours = [getattr(colour, theme) for colour in PALETTE.values()]
     with chromium.opened(browser, server + page, theme=theme, width=width) as (tab, complaints):
-        if width == 360:  # once as readers find the page, once with all that they can open
+        complaints += complaints_about(tab, colours)
+        if tab.locator(".bn-predict, .bn-question").count():  # once more with all that readers can open
             chromium.show_predictions(tab)
             tab.evaluate("document.querySelectorAll('.bn-question button').forEach((button) => button.click())")
-        complaints += chromium.sideways_overflow(tab) + chromium.unrendered_math(tab)
-        complaints += chromium.unthemed_figures(tab, colours) + chromium.axe_violations(tab)
+            complaints += complaints_about(tab, colours)
     assert not complaints
+
+
+def complaints_about(tab: Page, colours: list[str]) -> list[str]:
+    """What the detectors find on a page as it stands."""
+    found = chromium.sideways_overflow(tab) + chromium.unrendered_math(tab)
+    return found + chromium.unthemed_figures(tab, colours) + chromium.axe_violations(tab)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -447,8 +453,8 @@ def results_of(box: Locator) -> list[Locator]:
     discussion = box.locator("xpath=following-sibling::*[2]")
     after = box.locator("xpath=following-sibling::*[3]")
     assert discussion.get_attribute("class").split()[0] == "bn-discussion"
-    new = ("el => el.matches('section, .predict, .cell:not(.tag_hide-input), script')",)
-    assert not after.count() or after.evaluate(*new), "still discusses the result"
+    is_new = "element => element.matches('section, .predict, .cell:not(.tag_hide-input), script')"
+    assert not after.count() or after.evaluate(is_new), "still discusses the result"
     return [output, discussion] if discussion.locator("xpath=./*").count() else [output]
 
 
@@ -486,40 +492,53 @@ def test_printed_pages_hide_no_result(browser: Browser, server: str, page: str):
             assert not box.get_by_role("button").first.is_visible()
 
 
-@pytest.mark.parametrize("address", ["#output", "#%", "#nowhere"])
-def test_an_address_shows_only_the_result_it_names(browser: Browser, server: str, tmp_path: Path, address: str):
-    page = """<!DOCTYPE html><html lang="en"><title>t</title><link rel="icon" href="data:,"><script src="predict.js"></script>
+@pytest.fixture
+def small_page(tmp_path: Path) -> Path:
+    """A folder with a page of one prediction, its result, a discussion and what comes after."""
+    page = """<!DOCTYPE html><html lang="en"><title>t</title><link rel="icon" href="data:,">
+      <script src="predict.js"></script>
       <div class="admonition predict"><p>?</p><ul><li>a <b>b</b></li></ul></div>
-      <div class="cell"><div class="cell_output"><p id="output">!</p></div></div>"""
-    (tmp_path / "page.html").write_text(page)
-    (tmp_path / "predict.js").write_bytes((SITE / "_static" / "predict.js").read_bytes())
-    with chromium.served(tmp_path) as folder, chromium.opened(browser, f"{folder}page.html{address}") as (tab, found):
-        assert tab.locator("#output").is_visible() == (address == "#output")
-        (tmp_path / "saved.html").write_text(tab.content())
-        if address != "#output":
-            assert not found
-            tab.goto(f"{folder}saved.html")
-            tab.get_by_role("radio").check()
-            tab.get_by_role("button", name="Show the result").click()
-            assert tab.get_by_role("status").inner_text() == "The result is below. You said: a b"
-            assert tab.locator("#output").is_visible() and tab.locator("form").count() == 1
-            assert tab.get_by_role("radio").is_disabled() and not tab.locator(".bn-waiting").count()
-
-
-@pytest.mark.parametrize("place", ["output", "discussion"])
-def test_a_link_into_a_waiting_result_shows_it(browser: Browser, server: str, tmp_path: Path, place: str):
-    page = """<!DOCTYPE html><html lang="en"><title>t</title><script src="predict.js"></script>
-      <div class="admonition predict"><p>?</p></div>
       <div class="cell"><div class="cell_output"><p id="output">!</p></div></div>
       <p id="discussion">So.</p><div class="cell"></div><p id="later">Next.</p>"""
     (tmp_path / "page.html").write_text(page)
     (tmp_path / "predict.js").write_bytes((SITE / "_static" / "predict.js").read_bytes())
-    with chromium.served(tmp_path) as folder, chromium.opened(browser, f"{folder}page.html") as (tab, _):
-        assert not tab.locator(f"#{place}").is_visible()
-        assert tab.locator("#later").is_visible()
-        tab.evaluate(f"location.hash = '{place}'")
-        tab.locator(f"#{place}").wait_for(state="visible")
-        assert not tab.get_by_role("button").count(), "all that waits is shown"
+    return tmp_path
+
+
+@pytest.mark.parametrize("place", ["output", "discussion"])
+@pytest.mark.parametrize("when", ["at first", "later"])
+def test_a_link_into_a_waiting_result_shows_it(browser: Browser, small_page: Path, place: str, when: str):
+    with chromium.served(small_page) as folder:
+        address = f"{folder}page.html" + (f"#{place}" if when == "at first" else "")
+        with chromium.opened(browser, address) as (tab, complaints):
+            if when == "later":
+                assert not tab.locator(f"#{place}").is_visible()
+                tab.evaluate(f"location.hash = '{place}'")
+            tab.locator(f"#{place}").wait_for(state="visible")
+            assert not tab.get_by_role("button").count(), "all that waits is shown"
+        assert not complaints
+
+
+@pytest.mark.parametrize("address", ["", "#later", "#nowhere", "#%"])
+def test_no_other_address_shows_a_waiting_result(browser: Browser, small_page: Path, address: str):
+    with chromium.served(small_page) as folder:
+        with chromium.opened(browser, f"{folder}page.html{address}") as (tab, complaints):
+            assert not tab.locator("#output").is_visible() and not tab.locator("#discussion").is_visible()
+            assert tab.locator("#later").is_visible()
+        assert not complaints
+
+
+def test_a_page_that_was_saved_starts_anew(browser: Browser, small_page: Path):
+    with chromium.served(small_page) as folder, chromium.opened(browser, f"{folder}page.html") as (tab, complaints):
+        (small_page / "saved.html").write_text(tab.content())
+        tab.goto(f"{folder}saved.html")
+        assert tab.locator("form").count() == tab.locator(".bn-waiting").count() == 1
+        tab.get_by_role("radio").check()
+        tab.get_by_role("button", name="Show the result").click()
+        assert tab.get_by_role("status").inner_text() == "The result is below. You said: a b"
+        assert tab.locator("#output").is_visible() and tab.locator("#discussion").is_visible()
+        assert tab.get_by_role("radio").is_disabled() and not tab.locator(".bn-waiting").count()
+    assert not complaints
 
 
 # --- The detectors find what they look for --------------------------------------------
@@ -549,8 +568,7 @@ def test_detector_finds(browser: Browser, tmp_path: Path, complaint: str):
     head = '<!DOCTYPE html><html lang="en"><head><title>Bad</title><link rel="icon" href="data:,"></head>'
     (tmp_path / "bad.html").write_text(f"{head}<body><main><h1>Bad</h1>{BAD_PAGES[complaint]}</main></body></html>")
     with chromium.served(tmp_path) as server, chromium.opened(browser, server + "bad.html", width=360) as (tab, found):
-        found += chromium.sideways_overflow(tab) + chromium.unrendered_math(tab)
-        found += chromium.unthemed_figures(tab, ["#123456"]) + chromium.axe_violations(tab)
+        found += complaints_about(tab, ["#123456"])
     assert any(line.startswith(complaint) for line in found), found
 
 

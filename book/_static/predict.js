@@ -1,9 +1,11 @@
 // Predict boxes: the reader commits to an answer, then the output of the next cell shows, and what
 // discusses it. Without this script nothing waits.
+
 // Where browsers know "until-found", a search within the page still leads to what is hidden.
 const HIDDEN = "onbeforematch" in document.documentElement ? "until-found" : "";
 
-document.documentElement.classList.add("bn-predicting"); // until the boxes are there, the style sheet hides what will wait
+// Until the boxes are there, the style sheet hides what will wait.
+document.documentElement.classList.add("bn-predicting");
 document.addEventListener("DOMContentLoaded", () => {
   try {
     document.querySelectorAll(".admonition.predict").forEach((box, index) => {
