@@ -1,0 +1,29 @@
+"""Whether two arrays are the same, up to the rounding that a right answer may have."""
+
+import numpy as np
+
+from .exercise import Outputs, Probe
+
+
+def deviations(got: np.ndarray, expected: np.ndarray, probe: Probe) -> np.ndarray:
+    """|got − expected| in multiples of what the probe tolerates, value by value; at most 1 is right.
+
+    NaN where one of the two is NaN or infinite and the other is not the same.
+    """
+    finite = expected[np.isfinite(expected)]
+    typical = np.sqrt(np.mean(finite**2)) if finite.size else 0.0
+    tolerance = probe.rtol * np.abs(expected) + probe.floor * typical + np.finfo(np.float64).tiny
+    with np.errstate(all="ignore"):
+        result = np.abs(got - expected) / tolerance
+    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
+    return np.where(same, 0.0, np.where(np.isfinite(got) & np.isfinite(expected), result, np.nan))
+
+
+def same(got: np.ndarray, expected: np.ndarray, probe: Probe) -> bool:
+    """Whether ``got`` has the shape and the values of ``expected``."""
+    return got.shape == expected.shape and bool((deviations(got, expected, probe) <= 1).all())
+
+
+def all_same(got: Outputs, expected: Outputs, probe: Probe) -> bool:
+    """Whether every output is the same."""
+    return all(same(got[name], expected[name], probe) for name in expected)

@@ -1,0 +1,159 @@
+"""Describe an error that matches no known mistake: its form, and the first wrong value."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from .compare import deviations, same
+from .exercise import Exercise, Inputs, Outputs, Probe
+
+
+def explain(exercise: Exercise, probe: Probe, outputs: Outputs, right: Outputs, *, brief: bool = False) -> list[str]:
+    """Lines about the first output that is wrong: the form of the error, unless ``brief``, and the first value."""
+    name = next(name for name in right if not same(outputs[name], right[name], probe))
+    got, expected = outputs[name].astype(np.float64), right[name]
+    if got.shape != expected.shape:
+        return [_about_shape(probe, name, got, expected)]
+    first = _first_wrong_value(probe, name, got, expected)
+    if brief:
+        return [first]
+    form = _form_of_error(exercise, probe, name, got, expected), _where(exercise, probe, name, got, expected)
+    return [*filter(None, form), first]
+
+
+def _about_shape(probe: Probe, name: str, got: np.ndarray, expected: np.ndarray) -> str:
+    says = f"{name} has the shape {got.shape}, expected {expected.shape}"
+    if any(same(turned, expected, probe) for turned in _transpositions(got)):
+        return f"{says}: the values are right, the axes are not in the order of the input."
+    if got.size == expected.size and same(got.reshape(expected.shape), expected, probe):
+        return f"{says}: the values are right."
+    return f"{says}."
+
+
+def _form_of_error(exercise: Exercise, probe: Probe, name: str, got: np.ndarray, expected: np.ndarray) -> str:
+    """A factor, a shift or a transposition that explains the whole error; empty if there is none."""
+    if any(same(turned, expected, probe) for turned in _transpositions(got)):
+        return f"{name} is right but for the order of its axes: it is transposed."
+    if not np.isfinite(got).all():
+        bad = "NaN" if np.isnan(got).any() else "infinite values"
+        return f"{name} contains {bad}: somewhere a zero is divided by zero, or a number is too large."
+    axis = _channel_axis(exercise, expected)
+    numbers, vectors = dict(_numbers(probe.inputs)), dict(_vectors(exercise, probe.inputs))
+    return (
+        _factor(probe, name, got, expected, axis, numbers, vectors)
+        or _shift(probe, name, got, expected, axis, vectors)
+        or ""
+    )
+
+
+def _factor(probe, name, got, expected, axis, numbers, vectors) -> str | None:
+    """The error as a factor, the same everywhere or one for each channel."""
+    factor = _ratio(got, expected, None)
+    if same(factor * expected, got, probe):
+        known = [text for text, value in numbers.items() if math.isclose(value, factor.item(), rel_tol=1e-3)]
+        return f"Every value of {name} is {factor.item():.4g} times the expected one{_as(known)}."
+    if axis is None:
+        return None
+    factor = _ratio(got, expected, axis)
+    if not same(factor * expected, got, probe):
+        return None
+    known = [text for text, value in vectors.items() if np.allclose(value, factor.ravel(), rtol=1e-3)]
+    return f"Each channel of {name} is off by a factor of its own{_as(known)}."
+
+
+def _shift(probe, name, got, expected, axis, vectors) -> str | None:
+    """The error as something added, the same everywhere or one for each channel."""
+    difference = got - expected
+    if same(expected + difference.mean(), got, probe):
+        return f"Every value of {name} is off by the same amount, {difference.mean():.4g}."
+    if axis is None:
+        return None
+    shift = difference.mean(axis=_others(axis, expected.ndim), keepdims=True)
+    if not same(expected + shift, got, probe):
+        return None
+    signed = {**vectors, **{f"−{text}": -value for text, value in vectors.items()}}
+    known = [text for text, value in signed.items() if np.allclose(value, shift.ravel(), rtol=1e-3)]
+    return f"Each channel of {name} is shifted by an amount of its own{_as(known)}."
+
+
+def _where(exercise: Exercise, probe: Probe, name: str, got: np.ndarray, expected: np.ndarray) -> str:
+    """Which channels are wrong, if some are right."""
+    axis = _channel_axis(exercise, expected)
+    if axis is None:
+        return ""
+    wrong = ~(deviations(got, expected, probe) <= 1)
+    channels = np.flatnonzero(wrong.any(axis=_others(axis, expected.ndim)))
+    if len(channels) == expected.shape[axis]:
+        return ""
+    return f"{name} is wrong only in channel {', '.join(map(str, channels))} (counted from 0)."
+
+
+def _first_wrong_value(probe: Probe, name: str, got: np.ndarray, expected: np.ndarray) -> str:
+    position = tuple(int(i) for i in np.argwhere(~(deviations(got, expected, probe) <= 1))[0])
+    place = f"{name}[{', '.join(map(str, position))}]" if position else name
+    return f"First wrong value: {place} is {got[position]:.6g}, expected {expected[position]:.6g}."
+
+
+def _transpositions(got: np.ndarray) -> Iterator[np.ndarray]:
+    """The array with its axes reversed, or with one axis moved."""
+    if got.ndim > 1:
+        yield got.T
+        for axis in range(1, got.ndim):
+            yield np.moveaxis(got, 0, axis)
+            yield np.moveaxis(got, axis, 0)
+            yield np.moveaxis(got, 1, axis)
+            yield np.moveaxis(got, axis, 1)
+
+
+def _channel_axis(exercise: Exercise, values: np.ndarray) -> int | None:
+    if values.ndim == 0:
+        return None
+    return 0 if values.ndim == 1 else exercise.channel_axis
+
+
+def _others(axis: int, ndim: int) -> tuple[int, ...]:
+    return tuple(i for i in range(ndim) if i != axis)
+
+
+def _ratio(got: np.ndarray, expected: np.ndarray, axis: int | None) -> np.ndarray:
+    """The factor that fits best, by least squares, over everything or for each channel."""
+    axes = None if axis is None else _others(axis, expected.ndim)
+    square = (expected**2).sum(axis=axes, keepdims=True)
+    return (got * expected).sum(axis=axes, keepdims=True) / np.where(square == 0, 1, square)
+
+
+def _numbers(inputs: Inputs) -> Iterator[tuple[str, float]]:
+    """Factors that people get wrong, with what they are called."""
+    yield from (("2", 2.0), ("1/2", 0.5), ("−1", -1.0))
+    x = inputs.get("x")
+    if not isinstance(x, np.ndarray) or x.ndim < 2:
+        return
+    counts = {"N": len(x), "C": x.shape[1]}
+    if x.ndim > 2:
+        counts |= {"N·H·W": x.size // x.shape[1], "H·W": x[0, 0].size}
+    for text, count in counts.items():
+        yield from ((text, count), (f"1/{text}", 1 / count))
+        if count > 1:
+            ratio = count / (count - 1)
+            less = f"({text} − 1)"
+            yield from ((f"{text}/{less}", ratio), (f"{less}/{text}", 1 / ratio))
+            yield from ((f"√({text}/{less})", ratio**0.5), (f"√({less}/{text})", ratio**-0.5))
+
+
+def _vectors(exercise: Exercise, inputs: Inputs) -> Iterator[tuple[str, np.ndarray]]:
+    """Values per channel that people forget or use twice, with what they are called."""
+    symbols = {"weight": "γ", "bias": "β", "running_mean": "running_mean", "running_var": "running_var"}
+    known = {symbols[name]: np.asarray(inputs[name], np.float64) for name in symbols.keys() & inputs.keys()}
+    x = inputs.get("x")
+    if isinstance(x, np.ndarray) and x.ndim > 1:
+        axes = _others(exercise.channel_axis, x.ndim)
+        known |= {"σ": x.std(axis=axes, dtype=float), "σ²": x.var(axis=axes, dtype=float), "μ": x.mean(axis=axes)}
+    with np.errstate(all="ignore"):
+        for text, value in known.items():
+            yield text, value
+            yield f"1/{text}", 1 / value
+
+
+def _as(known: list[str]) -> str:
+    return f": {known[0]}" if known else ""

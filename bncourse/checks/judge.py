@@ -1,0 +1,150 @@
+"""Turn observations into a report: right or wrong, which mistake, and what else helps."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from .compare import all_same, same
+from .exercise import Exercise, Explanation, Outputs, Probe, Property
+from .explain import explain
+from .naming import explanations
+from .observe import Outcome
+from .report import Report
+
+MOST_NAMED = 3  # explanations that fit equally well; more would not help
+
+
+def judge(exercise: Exercise, fresh: Probe, outcomes: Sequence[Outcome], seed: int) -> Report:
+    """The report on what :func:`observe` saw.
+
+    Args:
+        exercise: what was to be solved.
+        fresh: the probe made from ``seed``, which came after the exercise's own.
+        outcomes: one per probe, and one more for the first probe again; fewer if a call ended it.
+        seed: of the fresh probe.
+    """
+    probes = [*exercise.probes, fresh]
+    ended_early = len(outcomes) <= len(probes)
+    if ended_early or all(outcome.problem for outcome in outcomes):
+        return _without_values(exercise, outcomes[-1 if ended_early else 0], seed)
+    case = _Case(exercise, probes, outcomes, seed)
+    if case.wrong or case.asides:
+        return Report(exercise.id, "incorrect", case.ids(), case.message(), case.details, seed)
+    message = f"Right on {len(probes)} inputs; the last was fresh and random (seed {seed})."
+    return Report(exercise.id, "correct", message=message, seed=seed)
+
+
+def _without_values(exercise: Exercise, outcome: Outcome, seed: int) -> Report:
+    """The report if no call gave anything to compare."""
+    problem = outcome.problem
+    verdict = "not attempted" if problem.kind == "not attempted" else "incorrect"
+    ids = (problem.mistake,) if problem.mistake else ()
+    return Report(exercise.id, verdict, ids, problem.says, problem.details, seed)
+
+
+class _Case:
+    """A wrong answer, or one whose right values have a side effect."""
+
+    def __init__(self, exercise: Exercise, probes: Sequence[Probe], outcomes: Sequence[Outcome], seed: int):
+        self.exercise = exercise
+        self.probes = probes
+        *self.outcomes, self.again = outcomes
+        self.seed = seed
+        self.expected = [exercise.expected(probe) for probe in probes]
+        self.wrong = [i for i in range(len(probes)) if not self._right(i)]
+        self.asides = dict(self._asides())
+
+    def _right(self, i: int) -> bool:
+        outputs = self.outcomes[i].outputs
+        return outputs is not None and all_same(outputs, self.expected[i], self.probes[i])
+
+    def _asides(self):
+        """What is wrong beside the values: the sentence, and the mistake's id or None."""
+        changed = sorted({name for outcome in self.outcomes for name in outcome.changed})
+        for name in changed:
+            says = f"Your function changed its input {name}. Whoever uses {name} next gets other values."
+            yield says, self.exercise.changing.get(name)
+        first = self.outcomes[0].outputs
+        if first is not None and (
+            self.again.outputs is None or not all_same(self.again.outputs, first, self.probes[0])
+        ):
+            yield "A second call with the same input gave another answer: something is kept between calls.", None
+
+    @cached_property
+    def named(self) -> list[Explanation]:
+        """The known mistakes that fit; none if only fresh data is wrong."""
+        known = any(i < len(self.exercise.probes) for i in self.wrong)
+        return explanations(self.exercise, self.outcomes)[:MOST_NAMED] if known else []
+
+    @property
+    def details(self) -> str:
+        """The first traceback."""
+        return next((outcome.problem.details for outcome in self.outcomes if outcome.problem), "")
+
+    def ids(self) -> tuple[str, ...]:
+        """The ids of everything that was recognized, each once."""
+        by_value = [id for explanation in self.named for id in explanation.ids]
+        by_problem = [outcome.problem.mistake for outcome in self.outcomes if outcome.problem and not by_value]
+        return tuple(dict.fromkeys(id for id in [*by_value, *by_problem, *self.asides.values()] if id))
+
+    def message(self) -> str:
+        """What to tell the learner, line by line."""
+        lines = [self._properties(), *self._names(), *self.asides, *self._evidence()]
+        if self.named:
+            lines.append(f"Next: {self.named[0].mistakes[0].asks}")
+        return "\n".join(filter(None, lines))
+
+    def _properties(self) -> str:
+        """How many properties hold, and the first that does not."""
+        outputs = {probe.name: o.outputs for probe, o in zip(self.probes, self.outcomes, strict=True) if o.outputs}
+        failing = [each for each in self.exercise.properties if not _holds(each, outputs, self.probes)]
+        total = len(self.exercise.properties)
+        first = f" The first that does not: {failing[0].says}" if failing else ""
+        return f"{total - len(failing)} of {total} properties hold.{first}" if total else ""
+
+    def _names(self) -> list[str]:
+        """The mistakes in a sentence each."""
+        if not self.named:
+            return self._only_fresh_is_wrong()
+        texts = [" And: ".join(f"{m.says} ({m.id})" for m in explanation.mistakes) for explanation in self.named]
+        if len(texts) > 1:
+            return ["These explanations fit equally well:", texts[0], *(f"Or: {text}" for text in texts[1:])]
+        together = len(self.named[0].mistakes) > 1
+        return [f"Two mistakes at once. {texts[0]}" if together else texts[0]]
+
+    def _only_fresh_is_wrong(self) -> list[str]:
+        if self.wrong and self.wrong[0] == len(self.exercise.probes):
+            says = f"Right on the fixed inputs, wrong on fresh random data (seed {self.seed})."
+            return [f"{says} Does your code depend on certain shapes or values?"]
+        return []
+
+    def _evidence(self) -> list[str]:
+        """The first input that shows the mistake, and what happened there."""
+        if not self.wrong:
+            return []
+        i = self.wrong[0]
+        outcome, probe = self.outcomes[i], self.probes[i]
+        lines = [f"Seen with {probe.reason}"]
+        if outcome.problem:
+            return [*lines, outcome.problem.says]
+        if not self.named:
+            lines.insert(0, self._already_right())
+        return lines + explain(self.exercise, probe, outcome.outputs, self.expected[i], brief=bool(self.named))
+
+    def _already_right(self) -> str:
+        """Which of several outputs are right on every probe."""
+        right = [
+            name for name in self.exercise.outputs if all(self._output_right(name, i) for i in range(len(self.probes)))
+        ]
+        return f"Already right: {', '.join(right)}." if right else ""
+
+    def _output_right(self, name: str, i: int) -> bool:
+        outputs = self.outcomes[i].outputs
+        return outputs is not None and same(outputs[name], self.expected[i][name], self.probes[i])
+
+
+def _holds(property: Property, outputs: dict[str, Outputs], probes: Sequence[Probe]) -> bool:
+    """Whether a property holds; not if a value that it needs is missing or has another shape."""
+    try:
+        return bool(property.holds(outputs, {probe.name: probe.inputs for probe in probes}))
+    except (KeyError, ValueError, IndexError):
+        return False

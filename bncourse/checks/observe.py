@@ -1,0 +1,249 @@
+"""Call a learner's function on probes, and note what it does; nothing is judged here.
+
+This runs where the learner's code runs: in the notebook, or in the process that runs a submitted
+notebook, which sends its observations to the parent.
+"""
+
+import contextlib
+import inspect
+import io
+import linecache
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+
+from .exercise import Exercise, Outputs, Probe
+from .limits import OutOfTime, time_limit
+
+PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
+SECONDS = 5.0  # for all calls of one check
+FINAL = ("not attempted", "course")  # problems after which no other call tells more
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a call gave nothing that could be compared.
+
+    ``kind`` is one of: not attempted, signature, raised, out of time, course, nothing, container,
+    count, type, dtype. ``says`` is for the learner; ``details``, a traceback, may be folded away.
+    """
+
+    kind: str
+    says: str
+    details: str = ""
+    mistake: str | None = None  # its id in the catalogue, if it has one
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one call did: outputs by name or a problem, and which inputs it changed."""
+
+    outputs: Outputs | None = None
+    problem: Problem | None = None
+    changed: tuple[str, ...] = ()
+
+
+class _Unusable(Exception):
+    """Carries a Problem out of the reading of a result."""
+
+    def __init__(self, kind: str, says: str, mistake: str | None = None):
+        super().__init__(says)
+        self.problem = Problem(kind, says, mistake=mistake)
+
+
+def observe(exercise: Exercise, function: Callable, probes: Iterable[Probe], seconds: float = SECONDS) -> list[Outcome]:
+    """One outcome per probe, and at the end one more for the first probe again.
+
+    Stops early when a call shows that the function is a stub, has other parameters, or does not end.
+    """
+    probes = list(probes)
+    arrange = _arrangement(exercise, function)
+    if isinstance(arrange, Problem):
+        return [Outcome(problem=arrange)]
+    outcomes: list[Outcome] = []
+    with _quiet() as silence, contextlib.suppress(OutOfTime), time_limit(seconds):
+        for probe in [*probes, probes[0]]:
+            outcome = _call(exercise, function, arrange, probe)
+            outcomes.append(outcome)
+            if outcome.problem and outcome.problem.kind in FINAL:
+                return outcomes
+            silence()  # what the first call prints is shown, the others would only repeat it
+        return outcomes
+    says = f"Your function did not return within {seconds:g} seconds, so it was stopped. Is there a loop without end?"
+    return [*outcomes, Outcome(problem=Problem("out of time", says))]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[Callable]:
+    """Ignore warnings; the value silences what is printed from then on."""
+    with contextlib.ExitStack() as stack, warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+
+        def silence():
+            stack.pop_all().close()
+            stack.enter_context(contextlib.redirect_stdout(_Nowhere()))
+
+        yield silence
+
+
+class _Nowhere(io.TextIOBase):
+    """A stream that forgets everything."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+# Calling
+
+
+def _arrangement(exercise: Exercise, function: Callable) -> Callable | Problem:
+    """How to hand over inputs: by name where the function knows the names, else in order."""
+    names = exercise.parameters
+    says = f"takes ({', '.join(names)})"
+    if not callable(function):
+        return Problem(
+            "signature", f"Expected the function {exercise.id}, got {_a(function)}. Pass it without parentheses."
+        )
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some compiled functions have none
+        return lambda function, inputs: function(*inputs.values())
+    for arrange in (
+        lambda function, inputs: function(**inputs),
+        lambda function, inputs: function(*inputs.values()),
+    ):
+        with contextlib.suppress(TypeError):
+            arrange(signature.bind, dict.fromkeys(names))
+            return arrange
+    return Problem("signature", f"Your function takes {signature}; the exercise {says}.")
+
+
+def _call(exercise: Exercise, function: Callable, arrange: Callable, probe: Probe) -> Outcome:
+    """Call the function on copies of the inputs, and read what it returns."""
+    inputs = probe.copy_of_inputs()
+    try:
+        with _course_calls() as courses:
+            result = arrange(function, inputs)
+        changed = _changed(inputs, probe.inputs)
+        if courses:
+            return Outcome(problem=Problem("course", f"Your function calls {courses[0]}, the course's own answer."))
+        return Outcome(outputs=_read(exercise, result), changed=changed)
+    except _Unusable as unusable:
+        return Outcome(problem=unusable.problem)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a learner's code raises is a result
+        return Outcome(problem=_raised(error), changed=_changed(inputs, probe.inputs))
+
+
+def _changed(inputs: Mapping[str, object], original: Mapping[str, object]) -> tuple[str, ...]:
+    """The names of the arrays that are not what they were."""
+    arrays = [name for name, value in original.items() if isinstance(value, np.ndarray)]
+    return tuple(name for name in arrays if inputs[name].tobytes() != original[name].tobytes())
+
+
+@contextlib.contextmanager
+def _course_calls() -> Iterator[list[str]]:
+    """The names of the course's functions that are called inside, directly or not."""
+    found: list[str] = []
+
+    def notice(frame: FrameType, event: str, argument: object) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(PACKAGE) and code.co_filename != __file__:
+            module = Path(code.co_filename).relative_to(PACKAGE).with_suffix("")
+            found.append(".".join(["bncourse", *module.parts, code.co_name]))
+
+    before = sys.getprofile()
+    sys.setprofile(notice)
+    try:
+        yield found
+    finally:
+        sys.setprofile(before)
+
+
+def _raised(error: BaseException) -> Problem:
+    """The error, and the line of the learner's code where it arose; the traceback as details."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(PACKAGE)]
+    own = [frame for frame in frames if not _installed(frame.filename)]
+    if isinstance(error, NotImplementedError) and len(frames) == 1:
+        return Problem("not attempted", "Replace the line that raises NotImplementedError with your code.")
+    where = f" in your line {own[-1].lineno}: {_source(own[-1])}" if own else ""
+    text = f"{type(error).__name__}: {error}".strip().removesuffix(":")
+    details = "".join([*traceback.format_list(frames[-10:]), text])
+    return Problem("raised", f"Your function raised {text[:300]}{where}", details)
+
+
+def _source(frame: traceback.FrameSummary) -> str:
+    return (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip()
+
+
+def _installed(filename: str) -> bool:
+    """Whether a file belongs to Python or to a package, rather than to the learner."""
+    return filename.startswith((sys.prefix, sys.base_prefix, "<frozen", "<__array_function__"))
+
+
+# Reading what came back
+
+
+def _read(exercise: Exercise, result: object) -> Outputs:
+    """The outputs by name, as arrays of their own."""
+    names = exercise.outputs
+    if result is None:
+        raise _Unusable("nothing", "Your function returns nothing. Is there a return at its end?")
+    if exercise.container == "dict":
+        values = _from_dict(names, result)
+    elif len(names) == 1:
+        values = (result,)
+    else:
+        values = _from_sequence(names, result)
+    return {name: _array(name, value) for name, value in zip(names, values, strict=True)}
+
+
+def _from_dict(names: tuple[str, ...], result: object) -> tuple:
+    if not isinstance(result, dict):
+        raise _Unusable("container", f"Expected a dict with the keys {', '.join(names)}, got {_a(result)}.")
+    missing = [name for name in names if name not in result]
+    if missing:
+        raise _Unusable("count", f"These keys are missing in what your function returns: {', '.join(missing)}.")
+    return tuple(result[name] for name in names)
+
+
+def _from_sequence(names: tuple[str, ...], result: object) -> tuple:
+    listed = ", ".join(names)
+    if not isinstance(result, tuple | list):
+        raise _Unusable("container", f"Expected {len(names)} values, ({listed}), got {_a(result)}.")
+    if len(result) != len(names):
+        raise _Unusable("count", f"Expected {len(names)} values, ({listed}), got {len(result)}.")
+    return tuple(result)
+
+
+def _array(name: str, value: object) -> np.ndarray:
+    """A copy of the value that nobody else holds."""
+    if value is None:
+        raise _Unusable("nothing", f"Your function returns None for {name}.")
+    number = isinstance(value, float | int | np.generic) and not isinstance(value, bool)
+    if not number and type(value) is not np.ndarray:
+        raise _Unusable("type", f"Expected a NumPy array for {name}, got {_a(value)}.")
+    array = np.array(value)
+    if array.dtype not in (np.float32, np.float64) and not (number and array.dtype.kind == "i"):
+        raise _wrong_dtype(name, array.dtype)
+    return array
+
+
+def _wrong_dtype(name: str, dtype: np.dtype) -> _Unusable:
+    says = f"{name} has the dtype {dtype}, expected float32 or float64."
+    if dtype.kind in "iu":
+        return _Unusable("dtype", f"{says} Integers cannot hold normalized values.", "F26")
+    return _Unusable("dtype", says, "C15")
+
+
+def _a(value: object) -> str:
+    """What kind of thing a value is, in words."""
+    kind = type(value)
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

@@ -1,0 +1,482 @@
+"""The checks themselves: verdicts, structure, names, help, limits and the parametrised implementations."""
+
+import inspect
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from bncourse import reference
+from bncourse.checks import EXERCISES, check, exercise_named, fresh_probe
+from bncourse.checks.compare import all_same, deviations
+from bncourse.checks.exercise import Mistake, Operation, Probe, step
+from bncourse.checks.limits import OutOfTime, time_limit
+from bncourse.checks.observe import observe
+
+every_exercise = pytest.mark.parametrize("exercise", EXERCISES.values(), ids=lambda exercise: exercise.id)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Checks write progress beside the notebook."""
+    monkeypatch.chdir(tmp_path)
+
+
+def right(x, weight, bias, eps):
+    """Batch norm of a table."""
+    return weight * (x - x.mean(0)) / np.sqrt(x.var(0) + eps) + bias
+
+
+def report_on(function, exercise="batch_norm_forward"):
+    return check(exercise, function, seed=7)
+
+
+# The parametrised implementations are right when no switch is on
+
+
+def torch_batch_norm(x, weight, bias, eps):
+    x, weight, bias = (torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in (x, weight, bias))
+    return torch.nn.functional.batch_norm(x, None, None, weight, bias, training=True, eps=eps), (x, weight, bias)
+
+
+def truth(exercise, inputs):
+    """The right outputs of an exercise by PyTorch, or None where PyTorch has no such function."""
+    given = {name: np.array(value) if isinstance(value, np.ndarray) else value for name, value in inputs.items()}
+    x, eps = given.get("x"), given.get("eps")
+    if exercise in ("batch_norm_forward", "batch_norm_forward_images"):
+        return [torch_batch_norm(x, given["weight"], given["bias"], eps)[0]]
+    if exercise == "normalize_channels":
+        ones = np.ones(x.shape[1])
+        return [torch_batch_norm(x, ones, 0 * ones, eps)[0]]
+    if exercise in ("batch_norm_backward", "batch_norm_backward_images"):
+        y, leaves = torch_batch_norm(x, given["weight"], 0 * given["weight"], eps)
+        return torch.autograd.grad(y, leaves, torch.tensor(given["dy"], dtype=torch.float64))
+    if exercise == "stable_variance":
+        return [torch.tensor(x, dtype=torch.float64).var(0, unbiased=False)]
+    if exercise in ("update_running_stats", "cumulative_average"):
+        return running_truth(given)
+    if exercise == "batch_norm_eval":
+        return [evaluate(given)[0]]
+    if exercise == "batch_norm_eval_backward":
+        y, leaves = evaluate({**given, "bias": 0 * given["weight"]})
+        return torch.autograd.grad(y, leaves, torch.tensor(given["dy"]))
+    return None
+
+
+def running_truth(given):
+    layer = torch.nn.BatchNorm2d(given["x"].shape[1], momentum=given.get("momentum"), dtype=torch.float64)
+    layer.running_mean.copy_(torch.tensor(given["running_mean"]))
+    layer.running_var.copy_(torch.tensor(given["running_var"]))
+    layer.num_batches_tracked.fill_(given.get("num_batches_tracked", 0))
+    layer(torch.tensor(given["x"], dtype=torch.float64))
+    counter = [layer.num_batches_tracked] if "num_batches_tracked" in given else []
+    return [layer.running_mean, layer.running_var, *counter]
+
+
+def evaluate(given):
+    x, weight, bias = (torch.tensor(given[n], requires_grad=True) for n in ("x", "weight", "bias"))
+    running = torch.tensor(given["running_mean"]), torch.tensor(given["running_var"])
+    return torch.nn.functional.batch_norm(x, *running, weight, bias, eps=given["eps"]), (x, weight, bias)
+
+
+@every_exercise
+def test_without_mistakes_an_operation_agrees_with_pytorch(exercise):
+    for probe in [*exercise.probes, fresh_probe(exercise, 3)]:
+        expected = truth(exercise.id, probe.inputs)
+        if expected is None:
+            continue
+        outputs = exercise.expected(probe)
+        for name, value in zip(exercise.outputs, expected, strict=True):
+            np.testing.assert_allclose(outputs[name], value.detach().numpy(), rtol=1e-5, atol=1e-7, err_msg=probe.name)
+
+
+def test_every_node_agrees_with_autograd():
+    exercise = exercise_named("batch_norm_backward_nodes")
+    for probe in exercise.probes:
+        given = {n: torch.tensor(v, dtype=torch.float64) for n, v in probe.inputs.items() if n != "eps"}
+        x, weight, bias = given["x"].requires_grad_(), given["weight"].requires_grad_(), torch.zeros(1, dtype=float)
+        bias = bias.expand(len(weight)).clone().requires_grad_()
+        mean = x.mean(0)
+        u = x - mean
+        var = (u**2).mean(0)
+        inv_std = (var + probe.inputs["eps"]) ** -0.5
+        x_hat = u * inv_std
+        values = {"dbias": bias, "dweight": weight, "dx_hat": x_hat, "dinv_std": inv_std, "dvar": var}
+        values |= {"du": u, "dmean": mean, "dx": x}
+        grads = torch.autograd.grad(weight * x_hat + bias, values.values(), given["dy"])
+        expected = {name: grad.numpy() for name, grad in zip(values, grads, strict=True)}
+        assert all_same(exercise.expected(probe), expected, probe), probe.name
+
+
+@pytest.mark.parametrize(("framework", "expected"), [("pytorch", 0.1), ("keras", 0.9), ("flax", 0.9), ("onnx", 0.9)])
+def test_momentum_is_converted(framework, expected):
+    operation = exercise_named("pytorch_momentum").operation
+    assert operation.run({"momentum": 0.1, "framework": framework})["result"] == pytest.approx(expected)
+
+
+# What an exercise is made of
+
+
+@every_exercise
+def test_mistakes_replace_steps_that_exist_and_speak_in_sentences(exercise):
+    assert len({mistake.id for mistake in exercise.mistakes}) == len(exercise.mistakes)
+    for mistake in exercise.mistakes:
+        assert mistake.forms
+        for form in mistake.forms:
+            assert form.keys() <= exercise.operation.steps(), mistake.id
+        assert mistake.says.endswith(".") and mistake.asks.endswith("?"), mistake.id
+    for probe in exercise.probes:
+        assert probe.reason.endswith(".") and tuple(probe.inputs) == exercise.parameters
+    assert 2 <= len(exercise.hints) <= 3
+
+
+@every_exercise
+def test_fresh_data_has_the_parameters_and_differs_from_seed_to_seed(exercise):
+    one, other = fresh_probe(exercise, 1).inputs, fresh_probe(exercise, 2).inputs
+    assert tuple(one) == tuple(other) == exercise.parameters
+    assert repr(one) != repr(other)
+    assert repr(one) == repr(fresh_probe(exercise, 1).inputs)
+
+
+@every_exercise
+def test_signature_of_the_text_is_that_of_the_probes(exercise):
+    assert exercise.signature.startswith(f"({', '.join(exercise.parameters)}) -> ")
+
+
+class Halves(Operation):
+    outputs = ("total",)
+
+    @step
+    def half(s):
+        return s.x / 2
+
+    @step
+    def total(s):
+        return s.half + s.half
+
+
+def test_steps_can_be_replaced_one_by_one():
+    x = np.array([2.0, 4.0])
+    assert (Halves.run({"x": x})["total"] == x).all()
+    assert (Halves.run({"x": x}, {"half": lambda s: s.x})["total"] == 2 * x).all()
+    assert Halves.steps() == {"half", "total"}
+
+
+# Verdicts
+
+
+def test_right_answer_is_correct_and_names_the_seed():
+    report = report_on(right)
+    assert (report.verdict, report.mistakes, report.seed) == ("correct", (), 7)
+    assert "seed 7" in report.message
+    assert check("batch_norm_forward", right).seed != check("batch_norm_forward", right).seed
+
+
+def test_stub_is_not_attempted_and_shows_no_traceback():
+    def stub(x, weight, bias, eps):
+        raise NotImplementedError
+
+    report = report_on(stub)
+    assert (report.verdict, report.details) == ("not attempted", "")
+
+
+def test_unknown_exercise_is_an_error_with_a_suggestion():
+    with pytest.raises(ValueError, match="Did you mean 'batch_norm_forward'"):
+        check("batch_norm_foward", right)
+
+
+def test_fresh_data_decides_but_does_not_name():
+    """An answer that knows the fixed shapes by heart."""
+    shapes = {probe.inputs["x"].shape for probe in EXERCISES["batch_norm_forward"].probes}
+
+    def by_heart(x, weight, bias, eps):
+        return right(x, weight, bias, eps) if x.shape in shapes else x
+
+    report = check("batch_norm_forward", by_heart, seed=1)
+    assert (report.verdict, report.mistakes) == ("incorrect", ())
+    assert "seed 1" in report.message and "fixed inputs" in report.message
+
+
+# Structure before numbers
+
+
+def raising(x, weight, bias, eps):
+    return x @ np.ones(17)
+
+
+STRUCTURE = {
+    "raised": (raising, "return x @ np.ones(17)"),
+    "nothing": (lambda x, weight, bias, eps: None, "returns nothing"),
+    "list": (lambda x, weight, bias, eps: right(x, weight, bias, eps).tolist(), "a list"),
+    "tensor": (lambda x, weight, bias, eps: torch.tensor(right(x, weight, bias, eps)), "torch.Tensor"),
+    "shape": (lambda x, weight, bias, eps: right(x, weight, bias, eps)[None], "has the shape (1, 5, 3)"),
+    "half": (lambda x, weight, bias, eps: right(x, weight, bias, eps).astype(np.float16), "float16"),
+    "whole": (lambda x, weight, bias, eps: right(x, weight, bias, eps).astype(int), "Integers cannot hold"),
+    "NaN": (lambda x, weight, bias, eps: right(x, weight, bias, eps) * np.nan, "contains NaN"),
+    "parameters": (lambda x, eps: x, "the exercise takes (x, weight, bias, eps)"),
+    "called": (np.zeros(3), "Pass it without parentheses"),
+    "exit": (lambda x, weight, bias, eps: sys.exit(), "SystemExit"),
+    "two": (lambda x, weight, bias, eps: (right(x, weight, bias, eps), 1), "a tuple"),
+}
+
+
+@pytest.mark.parametrize(("function", "says"), STRUCTURE.values(), ids=STRUCTURE)
+def test_structure_has_a_message_of_its_own(function, says):
+    report = report_on(function)
+    assert report.verdict == "incorrect"
+    assert says in report.message
+
+
+def test_raised_error_shows_the_learners_line_and_folds_the_traceback():
+    report = report_on(raising)
+    line = inspect.getsourcelines(raising)[1] + 1
+    assert f"in your line {line}: return x @ np.ones(17)" in report.message
+    assert "Traceback" not in report.message and "np.ones(17)" in report.details
+    assert "<details>" in report._repr_html_()
+
+
+def test_changed_input_is_seen_although_the_values_are_right():
+    def in_place(x, weight, bias, eps):
+        x -= x.mean(0)
+        return right(x, weight, bias, eps)
+
+    report = report_on(in_place)
+    assert (report.verdict, report.mistakes) == ("incorrect", ("F24",))
+    assert "changed its input x" in report.message
+
+
+def test_memory_between_calls_is_seen():
+    calls = []
+
+    def remembers(x, weight, bias, eps):
+        calls.append(1)
+        return right(x, weight, bias, eps) + (len(calls) > len(EXERCISES["batch_norm_forward"].probes) + 1)
+
+    report = report_on(remembers)
+    assert report.verdict == "incorrect" and "second call" in report.message
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_the_courses_own_answer_is_recognized(wrapped):
+    def course(x, weight, bias, eps):
+        return reference.batch_norm_forward(x, weight, bias, eps=eps)[0]
+
+    report = report_on((lambda x, weight, bias, eps: course(x, weight, bias, eps)) if wrapped else course)
+    assert report.verdict == "incorrect"
+    assert "bncourse.reference.batch_norm_forward" in report.message
+
+
+def test_profiler_of_the_caller_is_restored():
+    def profiler(*_):
+        return None
+
+    sys.setprofile(profiler)
+    try:
+        report_on(right)
+        assert sys.getprofile() is profiler
+    finally:
+        sys.setprofile(None)
+
+
+# Time
+
+
+def test_endless_loop_is_interrupted_even_if_it_swallows_exceptions():
+    def stubborn(x, weight, bias, eps):
+        while True:
+            try:
+                x.sum()
+            except:  # noqa: E722, S112 - what a learner may write
+                continue
+
+    exercise = EXERCISES["batch_norm_forward"]
+    began = time.monotonic()
+    outcomes = observe(exercise, stubborn, exercise.probes, seconds=0.2)
+    assert time.monotonic() - began < 3
+    assert outcomes[-1].problem.kind == "out of time"
+
+
+def test_time_limit_leaves_nothing_behind():
+    import signal
+
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(OutOfTime), time_limit(0.05):
+        while True:
+            pass
+    time.sleep(0.15)  # an interrupt that was left behind would end the test here
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def fastest(function, repeats=5):
+    """Seconds of the fastest of several runs: the others met something else on the machine."""
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def test_check_is_fast():
+    assert fastest(lambda: report_on(right)) < 0.3
+    unknown = lambda x, weight, bias, eps: right(x, weight, bias, eps) ** 3
+    assert fastest(lambda: report_on(unknown)) < 1
+
+
+@every_exercise
+def test_naming_is_fast_where_nothing_fits(exercise):
+    def unknown(*args, **kwargs):
+        inputs = dict(zip(exercise.parameters, args, strict=False)) | kwargs
+        outputs = exercise.operation.run(inputs)
+        values = [value * 1.37 + 0.1 for value in outputs.values()]
+        return dict(zip(outputs, values, strict=True)) if exercise.container == "dict" else values
+
+    from bncourse.checks.judge import judge
+
+    fresh = fresh_probe(exercise, 1)
+    outcomes = observe(exercise, unknown, [*exercise.probes, fresh])
+    assert fastest(lambda: judge(exercise, fresh, outcomes, 1), repeats=3) < 1
+
+
+# Names
+
+
+def test_two_mistakes_are_named_together():
+    def two(x, weight, bias, eps):
+        return weight * (x - x.mean(0)) / (x.std(0) + eps)
+
+    report = report_on(two)
+    assert set(report.mistakes) == {"F02", "F11"}
+    assert "Two mistakes at once" in report.message
+
+
+def test_a_mistake_beside_a_changed_input_is_named_with_it():
+    def two(x, weight, bias, eps):
+        x -= x.mean(0)
+        return weight * x / np.sqrt(x.var(0) + eps)
+
+    assert set(report_on(two).mistakes) == {"F11", "F24"}
+
+
+def test_first_wrong_node_is_named():
+    def nodes(dy, x, weight, eps):
+        outputs = EXERCISES["batch_norm_backward_nodes"].operation.run({"dy": dy, "x": x, "weight": weight, "eps": eps})
+        return outputs | {"dvar": 1.5 * outputs["dvar"], "du": outputs["du"] + 1}
+
+    report = report_on(uncovered(nodes), "batch_norm_backward_nodes")
+    assert report.verdict == "incorrect"
+    assert "Already right: dbias, dweight, dx_hat, dinv_std, dmean, dx." in report.message
+    assert "Every value of dvar is 1.5 times the expected one" in report.message
+
+
+def uncovered(function):
+    """The function with its results computed beforehand, so that the course's code is not seen being called."""
+    exercise = EXERCISES["batch_norm_backward_nodes"]
+    probes = [*exercise.probes, fresh_probe(exercise, 7)]
+    known = {
+        probe.inputs["x"].tobytes() + repr(probe.inputs["eps"]).encode(): function(**probe.inputs) for probe in probes
+    }
+    return lambda dy, x, weight, eps: known[x.tobytes() + repr(eps).encode()]
+
+
+def test_a_new_switch_is_named_without_further_code():
+    from dataclasses import replace
+
+    from bncourse.checks.judge import judge
+
+    base = EXERCISES["batch_norm_forward"]
+    cubed = Mistake("X01", "You cubed.", "Why?", {"y": lambda s: s.x_hat**3})
+    exercise = replace(base, mistakes=(*base.mistakes, cubed))
+
+    def learner(x, weight, bias, eps):
+        return right(x, 1, 0, eps) ** 3
+
+    fresh = fresh_probe(exercise, 1)
+    report = judge(exercise, fresh, observe(exercise, learner, [*exercise.probes, fresh]), 1)
+    assert report.mistakes == ("X01",) and "You cubed." in report.message
+
+
+# Help where nothing known fits
+
+
+def tampered(change):
+    return lambda x, weight, bias, eps: change(right(x, weight, bias, eps), x)
+
+
+def in_one_channel(y, x):
+    y[:, 1] += 0.5 * x[:, 0]
+    return y
+
+
+HELP = {
+    "known factor": (lambda y, x: y * len(x) / (len(x) - 1), "times the expected one: N/(N − 1)"),
+    "factor": (lambda y, x: 1.3 * y, "Every value of y is 1.3 times the expected one."),
+    "factor per channel": (lambda y, x: y * x.std(0), "off by a factor of its own: σ"),
+    "shift": (lambda y, x: y + 0.7, "off by the same amount, 0.7"),
+    "shift per channel": (lambda y, x: y + x.mean(0), "shifted by an amount of its own: μ"),
+    "one channel": (in_one_channel, "y is wrong only in channel 1"),
+    "anything": (lambda y, x: np.sin(y), "First wrong value: y[0, 0] is "),
+    "a property": (lambda y, x: y + 0.1 * x, "The first that does not: every channel of y has the mean β."),
+}
+
+
+@pytest.mark.parametrize(("change", "says"), HELP.values(), ids=HELP)
+def test_unknown_error_is_described(change, says):
+    report = report_on(tampered(change))
+    assert (report.verdict, report.mistakes) == ("incorrect", ())
+    assert says in report.message
+
+
+def test_outputs_that_are_right_already_are_listed():
+    def backward(dy, x, weight, eps):
+        x_hat = right(x, 1, 0, eps)
+        return np.sin(dy), (dy * x_hat).sum(0), dy.sum(0)
+
+    assert "Already right: dweight, dbias." in report_on(backward, "batch_norm_backward").message
+
+
+def test_transposition_is_recognized():
+    def backward(dy, x, weight, eps):
+        dx_hat, x_hat = dy * weight, right(x, 1, 0, eps)
+        dx = (dx_hat - dx_hat.mean(0) - x_hat * (dx_hat * x_hat).mean(0)) / np.sqrt(x.var(0) + eps)
+        return dx.T, (dy * x_hat).sum(0), dy.sum(0)
+
+    assert "the axes are not in the order of the input" in report_on(backward, "batch_norm_backward").message
+
+
+@every_exercise
+def test_no_message_contains_code_of_the_solution(exercise):
+    texts = [text for mistake in exercise.mistakes for text in (mistake.says, mistake.asks)]
+    for text in texts:
+        assert (
+            "np." not in text and "keepdims" not in text and ".mean(" not in text.replace("x.mean((0, 2, 3)) and", "")
+        )
+
+
+# Comparison
+
+
+def test_deviation_counts_in_tolerances_and_nan_is_never_right():
+    probe = Probe("plain", "any.", {})
+    expected = np.array([1.0, 0.0, np.nan, np.inf])
+    assert (deviations(expected, expected, probe) == 0).all()
+    assert deviations(expected * 1.001, expected, probe)[0] > 1
+    assert deviations(expected * 1.00001, expected, probe)[0] < 0.2
+    assert not (deviations(np.array([np.nan]), np.array([1.0]), probe) <= 1).any()
+    assert not (deviations(np.array([np.inf]), np.array([1.0]), probe) <= 1).any()
+
+
+# Display
+
+
+def test_report_is_readable_without_colour_and_escapes_what_a_learner_wrote():
+    def nasty(x, weight, bias, eps):
+        raise ValueError("<script>alert(1)</script>")
+
+    report = report_on(nasty)
+    assert str(report).startswith("batch_norm_forward: ✗ Not yet.")
+    markup = report._repr_html_()
+    assert "✗ Not yet." in markup and "<script>" not in markup
