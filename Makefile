@@ -10,12 +10,14 @@ WORKERS ?= auto
 # Everything runs the package of this folder, also in an environment shared with another.
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: help setup book test test-package test-notebooks test-site lint format lab serve outputs bench lock clean
+.PHONY: help setup book test test-package test-notebooks test-site lint format lab serve exercises outputs scores bench lock clean
 help:
 	@echo "make book    run every notebook and build the site"
 	@echo "make test    run every test: code, notebooks, site"
-	@echo "make lab     open JupyterLab on the book"
+	@echo "make lab     open JupyterLab on the exercises"
 	@echo "make serve   serve the built site and open it"
+	@echo "make exercises make the exercises from the solutions"
+	@echo "make scores  score the checks of the exercises, and record what learners are told"
 	@echo "make outputs run the notebooks and save the outputs that the tests compare"
 	@echo "make bench   compare the speed of the implementations"
 	@echo "make lint    check style and spelling;  make format  mend what can be mended"
@@ -64,10 +66,18 @@ format: $(READY)
 	$(BIN)/ruff format
 
 lab: $(READY)
-	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/book
+	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/exercises
 
 serve: $(READY)
 	$(BIN)/python book/_ext/serve.py $(SITE)
+
+exercises: $(READY)
+	$(BIN)/python book/_ext/exercises.py
+
+# What the instructor's page shows of the checks; tests compare.
+scores: $(READY)
+	PYTHONPATH=$(CURDIR):tests $(BIN)/python tests/scores.py
+	PYTHONPATH=$(CURDIR):tests $(BIN)/python tests/wrong_attempts.py
 
 # Run the notebooks and save the outputs that nbval compares; all other outputs are dropped.
 outputs: $(READY)

@@ -57,7 +57,8 @@ class Normalization(Operation):
 
     @step
     def x_hat(s):
-        return (s.centered / s.std).reshape(s.x.shape)
+        x_hat = s.centered / s.std
+        return x_hat if s.data.shape == s.x.shape else x_hat.reshape(s.x.shape)
 
 
 class BatchNorm(Normalization):
@@ -100,11 +101,10 @@ class Variance(Normalization):
 # Mistakes
 
 
-def _one_pass(s: Normalization) -> np.ndarray:
-    """E[x²] − E[x]²; in float32 nothing but rounding noise is left."""
-    if s.inputs["x"].dtype == np.float32:
-        return np.full(s.mean.shape, np.nan)
-    return (s.data**2).mean(s.axes, keepdims=True) - s.data.mean(s.axes, keepdims=True) ** 2
+def one_pass(s: Normalization) -> np.ndarray:
+    """E[x²] − E[x]² in the dtype of the input, as the learner computes it: in float32 rounding noise may be left."""
+    x = s.data.astype(s.inputs["x"].dtype)
+    return (x**2).mean(s.axes, keepdims=True) - x.mean(s.axes, keepdims=True) ** 2
 
 
 def _flat(s: Normalization) -> np.ndarray:
@@ -112,14 +112,20 @@ def _flat(s: Normalization) -> np.ndarray:
     return s.x.reshape(s.x.shape[1], -1)
 
 
-def _mean_squared(s: Normalization) -> np.ndarray:
-    return (s.x**2).mean(s.axes, keepdims=True)
-
-
 def _without_kept_axes(statistic: str) -> Form:
     """The statistic in the shape (C,), which lines up with the last axis."""
     compute = getattr(Normalization, statistic).compute
     return {statistic: lambda s: compute(s).reshape(-1)}
+
+
+def asked(mistakes: tuple[Mistake, ...], questions: dict[str, str]) -> tuple[Mistake, ...]:
+    """The same mistakes with other questions, by their ids, where the usual ones do not fit."""
+    return tuple(Mistake(m.id, m.says, questions.get(m.id, m.asks), *m.forms) for m in mistakes)
+
+
+def chosen(mistakes: tuple[Mistake, ...], *ids: str) -> tuple[Mistake, ...]:
+    """The mistakes with these ids."""
+    return tuple(mistake for mistake in mistakes if mistake.id in ids)
 
 
 STATISTICS_MISTAKES = (
@@ -183,7 +189,25 @@ STATISTICS_MISTAKES = (
         "You computed the variance as mean(x²) − mean(x)². With a large mean that subtracts two huge, nearly equal "
         "numbers, and the digits are lost.",
         "How many digits does float32 keep of 10,000² = 100,000,000, and how large is the variance?",
-        {"var": _one_pass},
+        {"var": one_pass},
+    ),
+    Mistake(
+        "F36",
+        "You multiplied by the standard deviation instead of dividing by it.",
+        "What should the standard deviation of x̂ be?",
+        {"std": lambda s: 1 / np.sqrt(s.var + s.epsilon)},
+    ),
+    Mistake(
+        "F37",
+        "You added up the squared distances without dividing by their number.",
+        "What is the variance of 1 and 3?",
+        {"divisor": lambda s: 1},
+    ),
+    Mistake(
+        "F38",
+        "Only the mean is divided by the standard deviation: parentheses are missing around x − μ.",
+        "In which order does Python compute x - mean / std?",
+        {"x_hat": lambda s: (s.data - s.mean / s.std).reshape(s.x.shape)},
     ),
     Mistake(
         "F29",
@@ -246,10 +270,26 @@ IMAGE_MISTAKES = (
         "the values of different channels are mixed.",
         "For x of shape (2, 3, 1, 1), which samples and channels are in the first row of x.reshape(3, -1)?",
         {"data": _flat, "axes": lambda s: (1,)},
+        {"data": lambda s: s.x.reshape(-1, s.x.shape[1]), "axes": lambda s: (0,)},
         {
             "mean": lambda s: _flat(s).mean(1).reshape(-1, *[1] * (s.x.ndim - 2)),
             "var": lambda s: _flat(s).var(1).reshape(-1, *[1] * (s.x.ndim - 2)),
         },
+    ),
+    Mistake(
+        "C20",
+        "You moved the channels, normalized, and put the array back into shape without moving the channels back.",
+        "Which axis is the first before your last reshape?",
+        {"x_hat": lambda s: np.moveaxis(s.centered / s.std, 1, 0).reshape(s.x.shape)},
+        {"x_hat": lambda s: np.moveaxis(s.centered / s.std, 1, -1).reshape(s.x.shape)},
+    ),
+    Mistake(
+        "C21",
+        "You took the variance image by image, or of the images' means. The variance of a channel is that of all its "
+        "values in the batch together.",
+        "Two images, one all 0 and one all 2: what is the variance of the channel?",
+        {"var": lambda s: _over_positions(s).var(-1).mean(0).reshape(s.mean.shape)},
+        {"var": lambda s: _over_positions(s).mean(-1).var(0).reshape(s.mean.shape)},
     ),
     Mistake(
         "C09",
@@ -264,6 +304,7 @@ IMAGE_MISTAKES = (
         "Your statistics lost their axes, so they line up with the last axis of x instead of the channels.",
         "Which shapes do x.mean((0, 2, 3)) and x have, and how does NumPy align them?",
         {**_without_kept_axes("mean"), **_without_kept_axes("var")},
+        {**_without_kept_axes("mean"), "var": lambda s: s.data.var(s.axes)},
         _without_kept_axes("mean"),
         _without_kept_axes("var"),
     ),
@@ -274,6 +315,11 @@ IMAGE_MISTAKES = (
         {"axes": lambda s: tuple(range(s.x.ndim - 1))},
     ),
 )
+
+
+def _over_positions(s: Normalization) -> np.ndarray:
+    """x as (N, C, positions)."""
+    return s.x.reshape(*s.x.shape[:2], -1)
 
 
 def _refuse_one_sample(s: Operation) -> np.ndarray:
@@ -371,10 +417,11 @@ def random_inputs(
     across = (channels, *[1] * (len(shape) - 2))
     x = rng.normal(size=shape)
     if mean is None:
-        x = rng.uniform(2, 6, across) * rng.choice([-1, 1], across) + rng.uniform(0.5, 4, across) * x
+        x = rng.uniform(2, 6, across) * rng.choice([-1, 1], across) + rng.uniform(1, 4, across) * x
     else:
         x = mean + x
-    weight, bias = rng.uniform(1.3, 3, channels), rng.uniform(-3, -1.3, channels)
+    signs = np.where(np.arange(channels) % 2, 1, -1)
+    weight, bias = -signs * rng.uniform(1.3, 3, channels), signs * rng.uniform(1.3, 3, channels)
     return {"x": x.astype(dtype), "weight": weight.astype(dtype), "bias": bias.astype(dtype), "eps": eps}
 
 
@@ -382,14 +429,14 @@ def with_constant_channel(inputs: Inputs) -> dict[str, object]:
     """The same with one channel that never varies and one that varies little."""
     x = inputs["x"].copy()
     x[:, 0] = 3.0
-    x[:, 1] = 1e-3 * (x[:, 1] - x[:, 1].mean())
+    x[:, 1] = 3e-2 * (x[:, 1] - x[:, 1].mean())
     return {**inputs, "x": x}
 
 
-def with_tiny_values(inputs: Inputs) -> dict[str, object]:
-    """The same with values around 0 that vary little, along every axis."""
+def with_small_variance(inputs: Inputs) -> dict[str, object]:
+    """The same with values around 0 whose variance is smaller than ε, along every axis."""
     x = inputs["x"]
-    return {**inputs, "x": 3e-4 * (x - x.mean(channel_axes(x), keepdims=True)), "eps": 1e-5}
+    return {**inputs, "x": 0.1 * (x - x.mean(channel_axes(x), keepdims=True)), "eps": 1.0}
 
 
 def _without_affine(probes: tuple[Probe, ...]) -> tuple[Probe, ...]:
@@ -416,8 +463,12 @@ def _forward_probes(
             "square", "as many channels as the last axis is long, so that shapes fit which should not.", square_inputs
         ),
         Probe("two", "the smallest batch.", random_inputs(rng, two, eps=1e-5)),
-        Probe("constant", "one channel that never varies, and one that hardly does.", with_constant_channel(base)),
-        Probe("tiny", "values below 0.001, whose variance is smaller than ε.", with_tiny_values(square_inputs)),
+        Probe(
+            "constant",
+            "one channel that never varies, and one that hardly does.",
+            with_constant_channel({**base, "eps": 1e-2}),
+        ),
+        Probe("narrow", "values whose variance is smaller than ε.", with_small_variance(square_inputs)),
         Probe("shifted", "the first input, with 5 added to every x.", {**base, "x": np.asfortranarray(base["x"] + 5)}),
         Probe("offset", "float32 values with mean 10,000 and standard deviation 1.", far, **ROUGH),
     )
@@ -433,6 +484,7 @@ def _of_other_ranks(seed: int) -> tuple[Probe, ...]:
     return (
         Probe("table", "a table (N, C).", random_inputs(rng, (6, 3), eps=1e-5)),
         Probe("series", "series (N, C, L).", random_inputs(rng, (3, 4, 5), eps=1e-5)),
+        Probe("volumes", "volumes (N, C, D, H, W).", random_inputs(rng, (2, 3, 2, 3, 2), eps=1e-5)),
     )
 
 
@@ -560,7 +612,7 @@ FORWARD_IMAGES = Exercise(
 def _variance_probes(seed: int) -> tuple[Probe, ...]:
     rng = np.random.default_rng(seed)
 
-    def batch(shape: tuple[int, ...], mean: float, std: float) -> Inputs:
+    def batch(shape: tuple[int, ...], mean: float | list[float], std: float) -> Inputs:
         return {"x": rng.normal(mean, std, shape).astype(np.float32)}
 
     return (
@@ -568,7 +620,7 @@ def _variance_probes(seed: int) -> tuple[Probe, ...]:
         Probe("two", "a batch of two.", {"x": np.array([[1, 5], [3, -5]], np.float32)}),
         Probe("constant", "a feature that never varies.", {"x": np.full((5, 3), 7, np.float32)}),
         Probe("offset", "a mean of 10,000 and a standard deviation of 1.", batch((50, 4), 1e4, 1.0), **ROUGH),
-        Probe("further", "a mean of 1,000 and a standard deviation of 0.1.", batch((40, 3), 1e3, 0.1), **ROUGH),
+        Probe("mixed", "means of 10,000, −10,000, 100 and 0.", batch((40, 4), [1e4, -1e4, 100, 0], 1.0), **ROUGH),
     )
 
 
@@ -580,7 +632,7 @@ VARIANCE = Exercise(
     probes=_variance_probes(25),
     fresh=lambda rng: {"x": rng.normal(3, 2, (int(rng.integers(4, 30)), int(rng.integers(2, 6)))).astype(np.float32)},
     mistakes=(
-        *(m for m in STATISTICS_MISTAKES if m.id in ("F01", "F06", "F19", "F30", "C05", "C17")),
+        *chosen(STATISTICS_MISTAKES, "F01", "F06", "F19", "F30", "F37", "C05", "C17"),
         *STABLE_VARIANCE_MISTAKES,
     ),
     properties=(

@@ -8,10 +8,11 @@ from .chapter_02 import (
     STATISTICS_MISTAKES,
     Normalization,
     channel_axes,
+    chosen,
     close,
     random_inputs,
     with_constant_channel,
-    with_tiny_values,
+    with_small_variance,
 )
 from .exercise import Exercise, Inputs, Mistake, Outputs, Probe, Property, step
 
@@ -170,9 +171,9 @@ class BackwardNodes(Normalization):
 
 # Mistakes
 
-_IN_STATISTICS = tuple(m for m in STATISTICS_MISTAKES if m.id in ("F01", "F02", "F04", "F06", "F14", "F15", "F19"))
-_IN_AXES = tuple(m for m in STATISTICS_MISTAKES if m.id in ("C05", "C17"))
-_IN_IMAGE_AXES = tuple(m for m in IMAGE_MISTAKES if m.id in ("C01", "C02", "C07", "C18"))
+_IN_STATISTICS = chosen(STATISTICS_MISTAKES, "F01", "F02", "F04", "F06", "F14", "F15", "F19")
+_IN_AXES = chosen(STATISTICS_MISTAKES, "C05", "C17")
+_IN_IMAGE_AXES = chosen(IMAGE_MISTAKES, "C01", "C02", "C07", "C14", "C18")
 
 
 def _mean_over(values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
@@ -188,7 +189,8 @@ PATH_MISTAKES = (
     ),
     Mistake(
         "B02",
-        "You treated the variance as a constant: the path through it is missing.",
+        "The path through the variance is missing in dx, or your term for it is always zero: "
+        "the mean of a product is not the product of the means.",
         "Stretch the batch about its mean. Does y change? What does that say about Σ dx · x̂?",
         {"var_term": lambda s: 0.0},
     ),
@@ -272,6 +274,35 @@ PATH_MISTAKES = (
         {"epsilon": lambda s: 0.0},
         {"inv_std": lambda s: 1 / np.sqrt(s.var)},
     ),
+    Mistake(
+        "B47",
+        "1/√(σ² + ε) multiplies only the first of the three terms of dx. It belongs to all of them.",
+        "Where do your parentheses open and close?",
+        {"dx": lambda s: s.inv_std * s.dx_hat - s.mean_term - s.var_term},
+    ),
+    Mistake(
+        "B48",
+        "γ is in some terms of dx, but not in all. Everything starts from dx̂ = γ · dy.",
+        "Which of your terms contain dy itself?",
+        {
+            "mean_term": lambda s: s.dy.sum(s.axes, keepdims=True) / s.m,
+            "projection": lambda s: (s.dy * s.inner).sum(s.axes, keepdims=True) / s.m,
+        },
+        {"mean_term": lambda s: s.dy.sum(s.axes, keepdims=True) / s.m},
+        {"projection": lambda s: (s.dy * s.inner).sum(s.axes, keepdims=True) / s.m},
+    ),
+    Mistake(
+        "B49",
+        "With 1/m in front of all terms of dx, the first needs the factor m.",
+        "What is the weight of the direct path, compared with that of the mean?",
+        {"dx": lambda s: s.inv_std * (s.dx_hat / s.m - s.mean_term - s.var_term)},
+    ),
+    Mistake(
+        "B50",
+        "In the path through the variance, the x̂ in front was drawn into the mean: it is the x̂ of this one sample.",
+        "Which factors of the third term differ from sample to sample, and which are averaged away?",
+        {"var_term": lambda s: (s.dx_hat * s.inner * s.outer).sum(s.axes, keepdims=True) / s.m},
+    ),
 )
 
 PARAM_MISTAKES = (
@@ -338,9 +369,14 @@ PARAM_MISTAKES = (
 IMAGE_PATH_MISTAKES = (
     Mistake(
         "B15",
-        "You divided by N. In images every position counts: m = N·H·W.",
+        "You divided by N, or by H·W. In images every position of every sample counts: m = N·H·W.",
         "How many values of x share one mean?",
         {"m": lambda s: len(s.x)},
+        {"m": lambda s: s.x[0, 0].size},
+        {
+            "mean_term": lambda s: _mean_over(s.dx_hat, (2, 3)),
+            "projection": lambda s: _mean_over(s.dx_hat * s.inner, (2, 3)),
+        },
         {
             "mean_term": lambda s: _mean_over(s.dx_hat, (0,)),
             "projection": lambda s: _mean_over(s.dx_hat * s.inner, (0,)),
@@ -352,6 +388,8 @@ IMAGE_PATH_MISTAKES = (
         "N, H and W.",
         "Which shape should dbias have?",
         {"param_axes": lambda s: (0,)},
+        {"dweight": lambda s: (s.dy * s.seen).sum(0)},
+        {"dbias": lambda s: s.dy.sum(0)},
     ),
     Mistake(
         "B32",
@@ -364,6 +402,11 @@ IMAGE_PATH_MISTAKES = (
         "γ of shape (C,) lines up with the last axis of dy, the columns, instead of the channels.",
         "With which axis of (N, C, H, W) does NumPy align an array of shape (C,)?",
         {"param_shape": lambda s: (-1,)},
+        {
+            "param_shape": lambda s: (-1,),
+            "mean_term": lambda s: _mean_over(s.dx_hat, s.axes),
+            "projection": lambda s: _mean_over(s.dx_hat * s.inner, s.axes),
+        },
     ),
 )
 
@@ -426,6 +469,29 @@ NODE_MISTAKES = (
         {"dvar": lambda s: -0.5 * s.inv_std**2 * s.dinv_std},
         {"dvar": lambda s: -0.5 * s.inv_std * s.dinv_std},
         {"dvar": lambda s: -0.5 * s.dinv_std / s.inv_std},
+        {"dvar": lambda s: 0.5 * s.inv_std * s.dinv_std},
+    ),
+    Mistake(
+        "B45",
+        "dvar is only the derivative of this one step: the gradient that came down, dinv_std, is missing.",
+        "By the chain rule, what is multiplied by what?",
+        {"dvar": lambda s: -0.5 * s.inv_std**3},
+    ),
+    Mistake(
+        "B46",
+        "You multiplied the two gradients of u. Along a path gradients multiply, but those of two uses add up.",
+        "If u moves, it moves x̂ and the variance. What do the two effects on the loss do together?",
+        {"du": lambda s: s.through_x_hat * s.through_var},
+    ),
+    Mistake(
+        "B39",
+        "A sum over the batch is missing: the gradient of one number per feature is one number per feature.",
+        "Which shape does the value have whose gradient this is?",
+        {"dinv_std": lambda s: s.dx_hat * s.u},
+        {"dbias": lambda s: s.dy},
+        {"dweight": lambda s: s.dy * s.x_hat},
+        {"dbias": lambda s: s.dy, "dweight": lambda s: s.dy * s.x_hat},
+        {"dmean": lambda s: -s.du},
     ),
     Mistake(
         "B02",
@@ -499,8 +565,12 @@ def _backward_probes(
             square_inputs,
         ),
         Probe("small", "a batch of three.", _with_dy(rng, random_inputs(rng, small, eps=1e-2))),
-        Probe("constant", "one channel that never varies, and one that hardly does.", with_constant_channel(base)),
-        Probe("tiny", "values below 0.001, whose variance is smaller than ε.", with_tiny_values(square_inputs)),
+        Probe(
+            "constant",
+            "one channel that never varies, and one that hardly does.",
+            with_constant_channel({**base, "eps": 1e-2}),
+        ),
+        Probe("narrow", "values whose variance is smaller than ε.", with_small_variance(square_inputs)),
         Probe("shifted", "the first input, with 5 added to every x.", {**base, "x": np.asfortranarray(base["x"] + 5)}),
         Probe("offset", "float32 values with mean 10,000 and standard deviation 1.", far, **ROUGH),
     )
@@ -580,6 +650,7 @@ NODES = Exercise(
             "ε is missing in the backward pass. It is the same as in the forward pass.",
             "What is 1/√(σ² + ε) for a channel that never varies?",
             {"epsilon": lambda s: 0.0},
+            {"dvar": lambda s: -0.5 * s.var.reshape(-1) ** -1.5 * s.dinv_std},
         ),
     ),
     properties=(
@@ -594,7 +665,7 @@ NODES = Exercise(
     ),
     hints=(
         "First the forward pass, with a name for every value: mean, u, var, inv_std, x_hat.",
-        "Then backwards, one line of the forward pass at a time. A value that is used twice collects two gradients.",
+        "Then backwards, line by line. inv_std is one number per feature: how often is it used? Where are u and x used?",
         "u is used in x̂ = u · inv_std and in var = mean(u²); x is used in u = x − mean and in the mean.",
     ),
     container="dict",

@@ -9,10 +9,13 @@ from .chapter_02 import (
     STATISTICS_MISTAKES,
     BatchNorm,
     Normalization,
+    asked,
     channel_axes,
+    chosen,
     close,
+    one_pass,
     random_inputs,
-    with_tiny_values,
+    with_small_variance,
 )
 from .chapter_03 import CHANGING, IMAGE_PATH_MISTAKES, PARAM_MISTAKES, PATH_MISTAKES, SHAPES, BatchNormBackward
 from .exercise import Exercise, Form, Inputs, Mistake, Operation, Probe, Property, step
@@ -147,17 +150,16 @@ def _batch_var(s: Normalization) -> np.ndarray:
     return s.x.var(channel_axes(s.x), keepdims=True)
 
 
+def _unbiased(s: Normalization) -> np.ndarray:
+    return s.x.var(channel_axes(s.x), ddof=1, keepdims=True) if s.x.size > s.x.shape[1] else np.nan * _batch_var(s)
+
+
 def _over(*axes: int) -> Form:
     """Running statistics of batch statistics over other axes, in whatever shape they come."""
     return {
         "batch_mean": lambda s: s.x.mean(axes),
         "batch_var": lambda s: s.x.var(axes, ddof=1),
     }
-
-
-def _squared(values: np.ndarray, s: RunningStats) -> np.ndarray:
-    """The variance by E[x²] − E[x]²; in float32 noise."""
-    return np.full(values.shape, np.nan) if s.inputs["x"].dtype == np.float32 else values
 
 
 SHARED_RUNNING_MISTAKES = (
@@ -231,7 +233,47 @@ SHARED_RUNNING_MISTAKES = (
         "You computed the variance as mean(x²) − mean(x)². With a large mean that subtracts two huge, nearly equal "
         "numbers, and the digits are lost.",
         "How many digits does float32 keep of 10,000² = 100,000,000, and how large is the variance?",
-        {"batch_var": lambda s: _squared(s.var.squeeze(s.axes), s)},
+        {"batch_var": lambda s: one_pass(s).squeeze(s.axes) * s.data.size / (s.data.size - s.mean.size)},
+    ),
+    Mistake(
+        "R32",
+        "Your variance measures the distance from the running mean. It is the batch's own variance, around the "
+        "batch's own mean, that is remembered.",
+        "What does the batch variance say if every value of the batch is 5?",
+        {"spread": lambda s: s.data - _per_channel(s, s.running_mean)},
+    ),
+    Mistake(
+        "R33",
+        "You took the variance image by image, or of the images' means. The channel's variance is that of all its "
+        "values in the batch together.",
+        "Two images, one all 0 and one all 2: what is the variance of the channel?",
+        {"batch_var": lambda s: s.x.var((2, 3)).mean(0)},
+        {"batch_var": lambda s: s.x.var((2, 3), ddof=1).mean(0)},
+        {"batch_var": lambda s: s.x.mean((2, 3)).var(0)},
+        {"batch_var": lambda s: s.x.mean((2, 3)).var(0, ddof=1)},
+    ),
+    Mistake(
+        "R34",
+        "The running statistics move away from the batch: the step has the wrong sign.",
+        "If the batch's mean is larger than the running mean, should that grow or shrink?",
+        {
+            "next_mean": lambda s: s.running_mean - s.share * (s.batch_mean - s.running_mean),
+            "next_var": lambda s: s.running_var - s.share * (s.batch_var - s.running_var),
+        },
+    ),
+    Mistake(
+        "C07",
+        "You used reshape to bring the channels to the front. But reshape does not move axes: "
+        "the values of different channels are mixed.",
+        "For x of shape (2, 3, 1, 1), which samples and channels are in the first row of x.reshape(3, -1)?",
+        {
+            "batch_mean": lambda s: s.x.reshape(s.x.shape[1], -1).mean(1),
+            "batch_var": lambda s: s.x.reshape(s.x.shape[1], -1).var(1, ddof=1),
+        },
+        {
+            "batch_mean": lambda s: s.x.reshape(-1, s.x.shape[1]).mean(0),
+            "batch_var": lambda s: s.x.reshape(-1, s.x.shape[1]).var(0, ddof=1),
+        },
     ),
     Mistake(
         "C01",
@@ -280,13 +322,17 @@ MOMENTUM_MISTAKES = (
 CUMULATIVE_MISTAKES = (
     Mistake(
         "R16",
-        "The weight of the new batch is off. Each batch counts equally if batch n, counted from 1, has the weight 1/n.",
+        "The weight of the new batch is off: the batches do not count equally.",
         "Which weight must the very first batch have, so that nothing remains of the start?",
+        {"share": lambda s: 1 / s.num_batches_tracked},  # raises ZeroDivisionError at the first batch
         {"share": lambda s: np.float64(1) / s.num_batches_tracked},
         {"share": lambda s: 1 / max(s.num_batches_tracked, 1)},
         {"share": lambda s: 1 / (s.num_batches_tracked + 2)},
         {"share": lambda s: s.num_batches_tracked / (s.num_batches_tracked + 1)},
         {"share": lambda s: 0.1},
+        {"share": lambda s: 0.5},
+        {"share": lambda s: len(s.x) / (s.num_batches_tracked + len(s.x))},
+        {"kept": lambda s: 1 / (s.num_batches_tracked + 1)},
     ),
     Mistake(
         "R31",
@@ -301,7 +347,8 @@ CUMULATIVE_MISTAKES = (
 CONVERSION_MISTAKES = (
     Mistake(
         "U13",
-        "You copied a momentum that weighs the old value. In PyTorch it is the weight of the new one.",
+        "A momentum that weighs the old value came back as it was. In PyTorch it is the weight of the new one. "
+        "(Do your comparisons spell the names as the exercise does?)",
         "Keras's 0.99 keeps 99 % of the old value. How much of the new value is that?",
         {"converted": lambda s: frozenset()},
     ),
@@ -321,6 +368,12 @@ CONVERSION_MISTAKES = (
         {"converted": lambda s: {"flax", "onnx"}},
         {"converted": lambda s: {"flax"}},
         {"converted": lambda s: {"onnx"}},
+    ),
+    Mistake(
+        "U36",
+        "You converted PyTorch's momentum and left the others: it is the other way round.",
+        "What should pytorch_momentum(0.1, 'pytorch') be?",
+        {"converted": lambda s: {"pytorch"}},
     ),
     Mistake(
         "U35",
@@ -395,17 +448,36 @@ TRAINING_GRADIENT = Mistake(
 )
 
 
-def _chosen(mistakes: tuple[Mistake, ...], *ids: str) -> tuple[Mistake, ...]:
-    """The mistakes with these ids."""
-    return tuple(mistake for mistake in mistakes if mistake.id in ids)
-
+AT_THE_MEAN = "What should y be where x equals running_mean?"
+ONE_STEP = "If x grows by one running standard deviation, by how much should y grow?"
 
 EVALUATION_MISTAKES = (
     BATCH_STATISTICS,
     *RUNNING_STD,
     RAW_STATISTICS,
-    *_chosen(STATISTICS_MISTAKES, "F02", "F03", "F07", "F08", "F14", "F15", "F29"),
-    *_chosen(AFFINE_MISTAKES, "F09", "F11", "F12", "F32", "F34"),
+    Mistake(
+        "F23",
+        "You updated the running statistics first and normalized with the new ones. Evaluation changes nothing.",
+        "Does the output of one sample depend on the batch?",
+        {
+            "mean": lambda s: 0.9 * _per_channel(s, s.running_mean) + 0.1 * _batch_mean(s),
+            "var": lambda s: 0.9 * _per_channel(s, s.running_var) + 0.1 * _unbiased(s),
+        },
+    ),
+    Mistake(
+        "R35",
+        "In y = scale · x + shift, your shift is wrong. It takes back what scale · running_mean adds.",
+        AT_THE_MEAN,
+        {"y": lambda s: s.scale / s.std * s.x + s.shift + s.scale / s.std * s.mean},
+        {"y": lambda s: s.scale / s.std * s.x + s.shift - s.mean},
+        {"y": lambda s: s.scale / s.std * s.x + s.shift - s.scale * s.mean},
+        {"y": lambda s: s.scale / s.std * s.x + s.shift - s.mean / s.std},
+    ),
+    *asked(
+        chosen(STATISTICS_MISTAKES, "F02", "F03", "F07", "F08", "F14", "F15", "F29", "F36", "F38")
+        + chosen(AFFINE_MISTAKES, "F09", "F11", "F12", "F32", "F34"),
+        {**dict.fromkeys(("F08", "F09", "F11", "F32"), AT_THE_MEAN), **dict.fromkeys(("F07", "F12", "F36"), ONE_STEP)},
+    ),
     *IMAGE_AFFINE_MISTAKES,
 )
 
@@ -414,10 +486,28 @@ EVALUATION_BACKWARD_MISTAKES = (
     BATCH_STATISTICS,
     *RUNNING_STD,
     RAW_STATISTICS,
-    *_chosen(STATISTICS_MISTAKES, "F02", "F14", "F15"),
-    *_chosen(PATH_MISTAKES, "B05", "B06", "B08", "B19"),
+    Mistake(
+        "R38",
+        "dweight uses the x̂ of the batch's own statistics. In evaluation x̂ is made with the running ones.",
+        "Which x̂ did the forward pass multiply by γ?",
+        {"seen": lambda s: (s.x - _batch_mean(s)) / np.sqrt(_batch_var(s) + s.epsilon)},
+    ),
+    Mistake(
+        "B51",
+        "In dweight running_mean is not subtracted: γ multiplies all of x̂, not only x/√(running_var + ε).",
+        "y = γ · x̂ + β: what is ∂y/∂γ?",
+        {"seen": lambda s: s.x / s.std},
+    ),
+    Mistake(
+        "B52",
+        "You multiplied dx by x̂. In evaluation y is a straight line in x.",
+        "What is the slope of y = scale · x + shift?",
+        {"dx": lambda s: s.inv_std * s.dx_hat * s.x_hat},
+    ),
+    *chosen(STATISTICS_MISTAKES, "F02", "F14", "F15"),
+    *asked(chosen(PATH_MISTAKES, "B05", "B06", "B08", "B19"), dict.fromkeys(("B06", "B08"), ONE_STEP)),
     *PARAM_MISTAKES,
-    *_chosen(IMAGE_PATH_MISTAKES, "B30", "B32", "C06"),
+    *chosen(IMAGE_PATH_MISTAKES, "B30", "B32", "C06"),
 )
 
 
@@ -483,14 +573,14 @@ def _evaluation_probes(seed: int, names: tuple[str, ...]) -> tuple[Probe, ...]:
     plain = _evaluation_inputs(rng, (2, 3, 4, 5), 1e-5, names)
     square = _evaluation_inputs(rng, (3, 3, 3, 3), 1e-2, names)
     alone = {name: v[:1] if isinstance(v, np.ndarray) and v.ndim == 4 else v for name, v in plain.items()}
-    still = {"running_mean": 3e-4 * rng.normal(size=3), "running_var": np.array([0.0, 1e-6, 3e-6])}
-    quiet = {**with_tiny_values(square), **still}
+    still = {"running_mean": 0.1 * rng.normal(size=3), "running_var": np.array([0.0, 0.1, 0.3])}
+    quiet = {**with_small_variance(square), **still}
     return (
         Probe("plain", "running statistics that are not those of the batch.", plain),
         Probe("epsilon", "ε = 0.5, so large that its place matters.", {**plain, "eps": 0.5}),
         Probe("square", "as many channels as the last axis is long, so that shapes fit which should not.", square),
         Probe("alone", "the first sample of the first input, alone.", alone),
-        Probe("quiet", "values below 0.001 and running variances of 0 and a little more, all smaller than ε.", quiet),
+        Probe("quiet", "running variances of 0 and a little more, all smaller than ε.", quiet),
     )
 
 
@@ -512,7 +602,7 @@ def _fresh_running(last: str, draw):
 
 def _fresh_momentum(rng: np.random.Generator) -> Inputs:
     framework = str(rng.choice(["pytorch", *sorted(OLD_VALUE_CONVENTIONS)]))
-    return {"momentum": float(rng.uniform(0.001, 0.45)), "framework": framework}
+    return {"momentum": float(rng.uniform(0.001, 0.999)), "framework": framework}
 
 
 # Properties
@@ -542,7 +632,8 @@ RUNNING_PROPERTIES = (
         ),
     ),
     Property(
-        "no running variance is negative.", lambda o, i: all((o[name]["new_running_var"] >= 0).all() for name in o)
+        "every running variance is a number, and none is negative.",
+        lambda o, i: all((o[name]["new_running_var"] >= 0).all() for name in o),
     ),
 )
 
@@ -582,14 +673,21 @@ MOMENTUM = Exercise(
     signature="(momentum, framework) -> momentum, framework one of 'pytorch', 'keras', 'flax', 'onnx'",
     operation=PytorchMomentum,
     probes=tuple(
-        Probe(framework, f"momentum {momentum} of {framework}.", {"momentum": momentum, "framework": framework})
-        for framework, momentum in {"keras": 0.99, "onnx": 0.9, "flax": 0.8, "pytorch": 0.1}.items()
+        Probe(
+            f"{framework} {momentum}",
+            f"momentum {momentum} of {framework}.",
+            {"momentum": momentum, "framework": framework},
+        )
+        for framework, momentum in (
+            *(("keras", 0.99), ("onnx", 0.9), ("flax", 0.8125), ("pytorch", 0.1)),
+            *(("keras", 0.3), ("onnx", 0.4), ("flax", 0.995), ("pytorch", 0.9)),
+        )
     ),
     fresh=_fresh_momentum,
     mistakes=CONVERSION_MISTAKES,
     properties=(
-        Property("PyTorch's own momentum stays.", lambda o, i: close(o["pytorch"]["result"], 0.1)),
-        Property("Keras's default 0.99 becomes a small number.", lambda o, i: 0 < o["keras"]["result"] < 0.1),
+        Property("PyTorch's own momentum stays.", lambda o, i: close(o["pytorch 0.1"]["result"], 0.1)),
+        Property("Keras's default 0.99 becomes a small number.", lambda o, i: 0 < o["keras 0.99"]["result"] < 0.1),
         Property("the result is a weight between 0 and 1.", lambda o, i: all(0 <= o[n]["result"] <= 1 for n in i)),
     ),
     hints=(

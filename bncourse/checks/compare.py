@@ -4,6 +4,8 @@ import numpy as np
 
 from .exercise import Outputs, Probe
 
+ABSOLUTE = 1e-5  # for sums that are zero but for rounding in float32
+
 
 def deviations(got: np.ndarray, expected: np.ndarray, probe: Probe) -> np.ndarray:
     """|got − expected| in multiples of what the probe tolerates, value by value; at most 1 is right.
@@ -12,7 +14,7 @@ def deviations(got: np.ndarray, expected: np.ndarray, probe: Probe) -> np.ndarra
     """
     finite = expected[np.isfinite(expected)]
     typical = np.sqrt(np.mean(finite**2)) if finite.size else 0.0
-    tolerance = probe.rtol * np.abs(expected) + probe.floor * typical + np.finfo(np.float64).tiny
+    tolerance = probe.rtol * np.abs(expected) + probe.floor * typical + ABSOLUTE
     with np.errstate(all="ignore"):
         result = np.abs(got - expected) / tolerance
     same = (got == expected) | (np.isnan(got) & np.isnan(expected))

@@ -52,19 +52,20 @@ class step:
 
 
 class Operation:
-    """A computation in named steps; the inputs are attributes as well, in float64."""
+    """A computation in named steps; the inputs are attributes as well, as floating-point numbers of ``dtype``."""
 
     outputs: tuple[str, ...]
 
-    def __init__(self, inputs: Inputs, replaced: Form):
+    def __init__(self, inputs: Inputs, replaced: Form, dtype: type):
         self.replaced = replaced
         self.inputs = inputs
-        self.__dict__.update({name: _in_double(value) for name, value in inputs.items()})
+        for name, value in inputs.items():
+            self.__dict__[name] = value.astype(dtype) if isinstance(value, np.ndarray) else value
 
     @classmethod
-    def run(cls, inputs: Inputs, replaced: Form | None = None) -> Outputs:
+    def run(cls, inputs: Inputs, replaced: Form | None = None, dtype: type = np.float64) -> Outputs:
         """The outputs by name, with some steps replaced."""
-        operation = cls(inputs, replaced or {})
+        operation = cls(inputs, replaced or {}, dtype)
         with np.errstate(all="ignore"):
             return {name: np.asarray(getattr(operation, name)) for name in cls.outputs}
 
@@ -72,10 +73,6 @@ class Operation:
     def steps(cls) -> set[str]:
         """The names of all steps."""
         return {name for owner in cls.__mro__ for name, value in vars(owner).items() if isinstance(value, step)}
-
-
-def _in_double(value: object) -> object:
-    return value.astype(np.float64) if isinstance(value, np.ndarray) else value
 
 
 @dataclass(frozen=True)

@@ -129,14 +129,13 @@ def _numbers(inputs: Inputs) -> Iterator[tuple[str, float]]:
     x = inputs.get("x")
     if not isinstance(x, np.ndarray) or x.ndim < 2:
         return
-    counts = {"N": len(x), "C": x.shape[1]}
+    counts = {"N": len(x)}
     if x.ndim > 2:
-        counts |= {"N·H·W": x.size // x.shape[1], "H·W": x[0, 0].size}
+        counts |= {"(N·H·W)": x.size // x.shape[1], "(H·W)": x[0, 0].size}
     for text, count in counts.items():
-        yield from ((text, count), (f"1/{text}", 1 / count))
+        yield from ((text.strip("()"), count), (f"1/{text}", 1 / count))
         if count > 1:
-            ratio = count / (count - 1)
-            less = f"({text} − 1)"
+            ratio, less = count / (count - 1), f"({text.strip('()')} − 1)"
             yield from ((f"{text}/{less}", ratio), (f"{less}/{text}", 1 / ratio))
             yield from ((f"√({text}/{less})", ratio**0.5), (f"√({less}/{text})", ratio**-0.5))
 

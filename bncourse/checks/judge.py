@@ -61,7 +61,7 @@ class _Case:
         """What is wrong beside the values: the sentence, and the mistake's id or None."""
         changed = sorted({name for outcome in self.outcomes for name in outcome.changed})
         for name in changed:
-            says = f"Your function changed its input {name}. Whoever uses {name} next gets other values."
+            says = f"Your function changed its input {name}: compute a new array instead. Whoever uses {name} next gets other values."
             yield says, self.exercise.changing.get(name)
         first = self.outcomes[0].outputs
         if first is not None and (
@@ -94,7 +94,9 @@ class _Case:
         return "\n".join(filter(None, lines))
 
     def _properties(self) -> str:
-        """How many properties hold, and the first that does not."""
+        """How many properties hold, and the first that does not; without values there is nothing to say."""
+        if any(outcome.problem for outcome in self.outcomes):
+            return ""
         outputs = {probe.name: o.outputs for probe, o in zip(self.probes, self.outcomes, strict=True) if o.outputs}
         failing = [each for each in self.exercise.properties if not _holds(each, outputs, self.probes)]
         total = len(self.exercise.properties)
@@ -120,15 +122,23 @@ class _Case:
     def _evidence(self) -> list[str]:
         """The first input that shows the mistake, and what happened there."""
         if not self.wrong:
-            return []
+            return ["All values are right."]
         i = self.wrong[0]
         outcome, probe = self.outcomes[i], self.probes[i]
         lines = [f"Seen with {probe.reason}"]
         if outcome.problem:
             return [*lines, outcome.problem.says]
+        lines += self._raised_elsewhere()
         if not self.named:
             lines.insert(0, self._already_right())
         return lines + explain(self.exercise, probe, outcome.outputs, self.expected[i], brief=bool(self.named))
+
+    def _raised_elsewhere(self) -> list[str]:
+        """The first error, if there was one on a later input."""
+        for probe, outcome in zip(self.probes, self.outcomes, strict=True):
+            if outcome.problem:
+                return [f"And with {probe.reason} {outcome.problem.says}"]
+        return []
 
     def _already_right(self) -> str:
         """Which of several outputs are right on every probe."""

@@ -172,6 +172,8 @@ def _raised(error: BaseException) -> Problem:
     own = [frame for frame in frames if not _installed(frame.filename)]
     if isinstance(error, NotImplementedError) and len(frames) == 1:
         return Problem("not attempted", "Replace the line that raises NotImplementedError with your code.")
+    if isinstance(error, NotImplementedError) and own:
+        return Problem("raised", f"Your function calls {own[-1].name}, which is not written yet.")
     where = f" in your line {own[-1].lineno}: {_source(own[-1])}" if own else ""
     text = f"{type(error).__name__}: {error}".strip().removesuffix(":")
     details = "".join([*traceback.format_list(frames[-10:]), text])
@@ -209,12 +211,16 @@ def _from_dict(names: tuple[str, ...], result: object) -> tuple:
         raise _Unusable("container", f"Expected a dict with the keys {', '.join(names)}, got {_a(result)}.")
     missing = [name for name in names if name not in result]
     if missing:
-        raise _Unusable("count", f"These keys are missing in what your function returns: {', '.join(missing)}.")
+        unexpected = [str(key) for key in result if key not in names]
+        instead = f" It has these instead: {', '.join(unexpected)}." if unexpected else ""
+        raise _Unusable("count", f"What your function returns lacks the keys {', '.join(missing)}.{instead}")
     return tuple(result[name] for name in names)
 
 
 def _from_sequence(names: tuple[str, ...], result: object) -> tuple:
     listed = ", ".join(names)
+    if type(result) is np.ndarray and len(names) == len(result) > 1:  # stacked
+        return tuple(result)
     if not isinstance(result, tuple | list):
         raise _Unusable("container", f"Expected {len(names)} values, ({listed}), got {_a(result)}.")
     if len(result) != len(names):
@@ -228,9 +234,10 @@ def _array(name: str, value: object) -> np.ndarray:
         raise _Unusable("nothing", f"Your function returns None for {name}.")
     number = isinstance(value, float | int | np.generic) and not isinstance(value, bool)
     if not number and type(value) is not np.ndarray:
-        raise _Unusable("type", f"Expected a NumPy array for {name}, got {_a(value)}.")
+        raise _Unusable("type", f"Expected a NumPy array or a number for {name}, got {_a(value)}.")
     array = np.array(value)
-    if array.dtype not in (np.float32, np.float64) and not (number and array.dtype.kind == "i"):
+    counts = array.ndim == 0 and array.dtype.kind == "i"
+    if array.dtype not in (np.float32, np.float64) and not counts:
         raise _wrong_dtype(name, array.dtype)
     return array
 
