@@ -74,10 +74,18 @@ def score(exercise: Exercise) -> Score:
         caught=sum(report.verdict == "incorrect" for report in reports),
         named=sum(report.mistakes == each.ids for each, report in zip(learners, reports, strict=True)),
         named_in_float32=sum(report_on(exercise, each).mistakes == each.ids for each in in_float32),
-        pairs=Counter(fate(exercise, learner(exercise, pair)) for pair in exercise.pairs),
+        pairs=Counter(fate(exercise, learner(exercise, pair)) for pair in plain_pairs(exercise)),
         right=len(RIGHT[exercise.id]),
         accepted=sum(check(exercise.id, f, seed=SEED).verdict == "correct" for f in RIGHT[exercise.id].values()),
     )
+
+
+def plain_pairs(exercise: Exercise) -> list[Explanation]:
+    """Every two mistakes, in the first of their forms that can be made together."""
+    pairs: dict[tuple[str, ...], Explanation] = {}
+    for pair in exercise.pairs:
+        pairs.setdefault(pair.ids, pair)
+    return list(pairs.values())
 
 
 def learner(exercise: Exercise, mistake: Explanation, dtype: type = np.float64) -> Learner:

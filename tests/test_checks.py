@@ -126,7 +126,7 @@ def test_mistakes_replace_steps_that_exist_and_speak_in_sentences(exercise):
         assert mistake.forms
         for form in mistake.forms:
             assert form.keys() <= exercise.operation.steps(), mistake.id
-        assert mistake.says.endswith(".") and mistake.asks.endswith("?"), mistake.id
+        assert mistake.says.endswith((".", ".)", "?)")) and mistake.asks.endswith("?"), mistake.id
     for probe in exercise.probes:
         assert probe.reason.endswith(".") and tuple(probe.inputs) == exercise.parameters
     assert 2 <= len(exercise.hints) <= 3
@@ -218,7 +218,7 @@ STRUCTURE = {
     "parameters": (lambda x, eps: x, "the exercise takes (x, weight, bias, eps)"),
     "called": (np.zeros(3), "Pass it without parentheses"),
     "exit": (lambda x, weight, bias, eps: sys.exit(), "SystemExit"),
-    "two": (lambda x, weight, bias, eps: (right(x, weight, bias, eps), 1), "a tuple"),
+    "two": (lambda x, weight, bias, eps: (right(x, weight, bias, eps), 1), "Expected y alone, got 2 values."),
 }
 
 
@@ -412,11 +412,11 @@ def in_one_channel(y, x):
 
 
 HELP = {
-    "known factor": (lambda y, x: y * len(x) / (len(x) - 1), "times the expected one: N/(N − 1)"),
+    "known factor": (lambda y, x: y * len(x) / (len(x) - 1), "1.25 times the expected one, and that is N/(N − 1)."),
     "factor": (lambda y, x: 1.3 * y, "Every value of y is 1.3 times the expected one."),
-    "factor per channel": (lambda y, x: y * x.std(0), "off by a factor of its own: σ"),
+    "factor per channel": (lambda y, x: y * x.std(0), "off by a factor of its own, and that is σ."),
     "shift": (lambda y, x: y + 0.7, "off by the same amount, 0.7"),
-    "shift per channel": (lambda y, x: y + x.mean(0), "shifted by an amount of its own: μ"),
+    "shift per channel": (lambda y, x: y + x.mean(0), "shifted by an amount of its own, and that is μ."),
     "one channel": (in_one_channel, "y is wrong only in channel 1"),
     "anything": (lambda y, x: np.sin(y), "First wrong value: y[0, 0] is "),
     "a property": (lambda y, x: y + 0.1 * x, "The first that does not: every channel of y has the mean β."),

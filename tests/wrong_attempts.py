@@ -5,6 +5,7 @@ python tests/wrong_attempts.py writes the transcript that the book shows; tests/
 
 import inspect
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def forgot_to_return(x, weight, bias, eps):
 
 @attempt("batch_norm_forward")
 def misspelt(x, weight, bias, eps):
-    mean = x.mean(0)
+    mean = x.mean(0)  # noqa: F841
     return weight * (x - maen) / np.sqrt(x.var(0) + eps) + bias  # noqa: F821
 
 
@@ -176,14 +177,20 @@ def gradient_of_training(dy, x, weight, running_mean, running_var, eps):
 
 def transcript() -> str:
     """Every attempt with what its author is told."""
-    return "\n\n".join(f"{_code(function)}\n{check(exercise, function, seed=SEED)}" for exercise, function in ATTEMPTS)
+    return "\n\n".join(f"{_code(function)}\n{_told(exercise, function)}" for exercise, function in ATTEMPTS)
+
+
+def _told(exercise: str, function) -> str:
+    """The report, with lines counted from the function's first, as in a cell of its own."""
+    first = inspect.getsourcelines(function)[1]  # the decorator's
+    text = re.sub("  # noqa.*", "", str(check(exercise, function, seed=SEED)))
+    return re.sub(r"in your line (\d+)", lambda line: f"in your line {int(line[1]) - first}", text)
 
 
 def _code(function) -> str:
     """The function as its author sees it, in the notebook's cell."""
-    return "".join(line for line in inspect.getsourcelines(function)[0] if not line.startswith("@")).replace(
-        "  # noqa: F821", ""
-    )
+    lines = (line for line in inspect.getsourcelines(function)[0] if not line.startswith("@"))
+    return re.sub("  # noqa.*", "", "".join(lines))
 
 
 if __name__ == "__main__":

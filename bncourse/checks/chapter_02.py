@@ -1,5 +1,6 @@
 """Chapter 2, the forward pass: its exercises, and the mistakes made in it."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -56,9 +57,13 @@ class Normalization(Operation):
         return np.sqrt(s.var + s.epsilon)
 
     @step
+    def standardized(s):
+        """x̂ in the shape of the data."""
+        return s.centered / s.std
+
+    @step
     def x_hat(s):
-        x_hat = s.centered / s.std
-        return x_hat if s.data.shape == s.x.shape else x_hat.reshape(s.x.shape)
+        return s.standardized if s.data.shape == s.x.shape else s.standardized.reshape(s.x.shape)
 
 
 class BatchNorm(Normalization):
@@ -104,7 +109,8 @@ class Variance(Normalization):
 def one_pass(s: Normalization) -> np.ndarray:
     """E[x²] − E[x]² in the dtype of the input, as the learner computes it: in float32 rounding noise may be left."""
     x = s.data.astype(s.inputs["x"].dtype)
-    return (x**2).mean(s.axes, keepdims=True) - x.mean(s.axes, keepdims=True) ** 2
+    biased = (x**2).mean(s.axes, keepdims=True) - x.mean(s.axes, keepdims=True) ** 2
+    return biased * (s.data.size / s.mean.size / s.divisor)
 
 
 def _flat(s: Normalization) -> np.ndarray:
@@ -112,10 +118,17 @@ def _flat(s: Normalization) -> np.ndarray:
     return s.x.reshape(s.x.shape[1], -1)
 
 
-def _without_kept_axes(statistic: str) -> Form:
+def _lost(statistic: str) -> Callable:
     """The statistic in the shape (C,), which lines up with the last axis."""
     compute = getattr(Normalization, statistic).compute
-    return {statistic: lambda s: compute(s).reshape(-1)}
+    return lambda s: compute(s).reshape(-1)
+
+
+def _around_right_mean(s: Normalization) -> np.ndarray:
+    return s.data - Normalization.mean.compute(s)
+
+
+SAME_EPSILON = {"epsilon": lambda s: s.eps}  # replaces nothing, but no second mistake can replace this step
 
 
 def asked(mistakes: tuple[Mistake, ...], questions: dict[str, str]) -> tuple[Mistake, ...]:
@@ -174,9 +187,12 @@ STATISTICS_MISTAKES = (
     ),
     Mistake(
         "F14",
-        "Your code uses a fixed ε of 1e-5 and ignores the argument eps.",
+        "Your code uses a fixed ε and ignores the argument eps.",
         "What changes in your function when the caller passes eps=0.5?",
         {"epsilon": lambda s: 1e-5},
+        {"epsilon": lambda s: 1e-6},
+        {"epsilon": lambda s: 1e-8},
+        {"epsilon": lambda s: 1e-12},
     ),
     Mistake(
         "F15",
@@ -207,14 +223,27 @@ STATISTICS_MISTAKES = (
         "F38",
         "Only the mean is divided by the standard deviation: parentheses are missing around x − μ.",
         "In which order does Python compute x - mean / std?",
-        {"x_hat": lambda s: (s.data - s.mean / s.std).reshape(s.x.shape)},
+        {"standardized": lambda s: s.data - s.mean / s.std},
     ),
     Mistake(
         "F29",
         "You limited the variance or the standard deviation to at least ε, instead of adding ε to the variance.",
         "By how much does the formula change a variance of 1 when ε is 0.5?",
-        {"std": lambda s: np.sqrt(np.maximum(s.var, s.epsilon))},
-        {"std": lambda s: np.maximum(np.sqrt(s.var), s.epsilon)},
+        {"std": lambda s: np.sqrt(np.maximum(s.var, s.epsilon)), **SAME_EPSILON},
+        {"std": lambda s: np.maximum(np.sqrt(s.var), s.epsilon), **SAME_EPSILON},
+    ),
+    Mistake(
+        "F39",
+        "x is not normalized at all: its mean is not subtracted, and it is not divided by its standard deviation.",
+        "Which line of yours changes the mean of x, and which its standard deviation?",
+        {"x_hat": lambda s: s.x},
+    ),
+    Mistake(
+        "F40",
+        "You took the root twice.",
+        "How many roots lead from the variance to what x − μ is divided by?",
+        {"std": lambda s: np.sqrt(np.sqrt(s.var) + s.epsilon)},
+        {"std": lambda s: np.sqrt(np.sqrt(s.var + s.epsilon))},
     ),
     Mistake(
         "F30",
@@ -257,12 +286,16 @@ IMAGE_MISTAKES = (
         "In images all positions of a channel share them.",
         "How many means does an input of shape (32, 3, 8, 8) have?",
         {"axes": lambda s: (0,)},
+        {"mean": lambda s: s.x.mean(0, keepdims=True), "spread": _around_right_mean},
+        {"var": lambda s: s.x.var(0, keepdims=True)},
     ),
     Mistake(
         "C02",
         "You normalized each image alone: that is instance norm.",
         "Over which axes do the values of one channel lie, in the whole batch?",
         {"axes": lambda s: tuple(range(2, s.x.ndim))},
+        {"mean": lambda s: s.x.mean(tuple(range(2, s.x.ndim)), keepdims=True), "spread": _around_right_mean},
+        {"var": lambda s: s.x.var(tuple(range(2, s.x.ndim)), keepdims=True)},
     ),
     Mistake(
         "C07",
@@ -280,8 +313,8 @@ IMAGE_MISTAKES = (
         "C20",
         "You moved the channels, normalized, and put the array back into shape without moving the channels back.",
         "Which axis is the first before your last reshape?",
-        {"x_hat": lambda s: np.moveaxis(s.centered / s.std, 1, 0).reshape(s.x.shape)},
-        {"x_hat": lambda s: np.moveaxis(s.centered / s.std, 1, -1).reshape(s.x.shape)},
+        {"x_hat": lambda s: np.moveaxis(s.standardized, 1, 0).reshape(s.x.shape)},
+        {"x_hat": lambda s: np.moveaxis(s.standardized, 1, -1).reshape(s.x.shape)},
     ),
     Mistake(
         "C21",
@@ -295,18 +328,23 @@ IMAGE_MISTAKES = (
         "C09",
         "You treated N as the number of values per channel. What counts is N·H·W, so one image is a legal batch.",
         "How many values does one channel of an input of shape (1, 3, 4, 4) have?",
-        {"data": lambda s: _refuse_one_sample(s)},
+        {"data": lambda s: refuse_one_sample(s)},
         {"divisor": lambda s: len(s.x)},
         {"divisor": lambda s: len(s.x) - 1},
+        {"divisor": lambda s: s.x[0, 0].size},
+        {"divisor": lambda s: s.x.size},
+        {"mean": lambda s: s.x.sum(s.axes, keepdims=True) / len(s.x), "divisor": lambda s: len(s.x)},
     ),
     Mistake(
         "C14",
         "Your statistics lost their axes, so they line up with the last axis of x instead of the channels.",
         "Which shapes do x.mean((0, 2, 3)) and x have, and how does NumPy align them?",
-        {**_without_kept_axes("mean"), **_without_kept_axes("var")},
-        {**_without_kept_axes("mean"), "var": lambda s: s.data.var(s.axes)},
-        _without_kept_axes("mean"),
-        _without_kept_axes("var"),
+        {"mean": _lost("mean"), "var": _lost("var")},
+        {"mean": _lost("mean"), "var": lambda s: s.data.var(s.axes)},
+        {"mean": _lost("mean"), "var": lambda s: (s.spread**2).mean(s.axes)},
+        {"mean": _lost("mean"), "spread": _around_right_mean},
+        {"mean": _lost("mean")},
+        {"var": _lost("var")},
     ),
     Mistake(
         "C18",
@@ -322,7 +360,7 @@ def _over_positions(s: Normalization) -> np.ndarray:
     return s.x.reshape(*s.x.shape[:2], -1)
 
 
-def _refuse_one_sample(s: Operation) -> np.ndarray:
+def refuse_one_sample(s: Operation) -> np.ndarray:
     if len(s.x) < 2:
         raise ValueError("expected more than one sample")
     return s.x
@@ -355,6 +393,8 @@ AFFINE_MISTAKES = (
         {
             "data": lambda s: s.scale * s.x + s.shift,
             "y": lambda s: s.x_hat,
+            "scale": BatchNorm.scale.compute,  # used in another place, so not missing
+            "shift": BatchNorm.shift.compute,
         },
     ),
     Mistake(
@@ -388,9 +428,39 @@ IMAGE_AFFINE_MISTAKES = (
         "γ or β of shape (C,) lines up with the last axis of x, the columns, instead of the channels.",
         "With which axis of (N, C, H, W) does NumPy align an array of shape (C,)?",
         {"param_shape": lambda s: (-1,)},
+        {"param_shape": lambda s: (-1, 1)},
+        {"param_shape": lambda s: (-1, 1, 1, 1)},
         {"scale": lambda s: s.params[0]},
         {"shift": lambda s: s.params[1]},
     ),
+)
+
+# γ and β applied to the rows, before they are brought back into shape
+IN_ROWS = {
+    "data": _flat,
+    "axes": lambda s: (1,),
+    "param_shape": lambda s: (-1, 1),
+    "x_hat": lambda s: s.standardized,
+}
+IN_COLUMNS = {
+    "data": lambda s: s.x.reshape(-1, s.x.shape[1]),
+    "axes": lambda s: (0,),
+    "param_shape": lambda s: (-1,),
+    "x_hat": lambda s: s.standardized,
+}
+
+
+def _back_in_shape(s: BatchNorm) -> np.ndarray:
+    return (s.scale * s.x_hat + s.shift).reshape(s.x.shape)
+
+
+def with_forms(mistakes: tuple[Mistake, ...], id: str, *forms: Form) -> tuple[Mistake, ...]:
+    """The same mistakes, one of them with more forms."""
+    return tuple(Mistake(m.id, m.says, m.asks, *m.forms, *forms) if m.id == id else m for m in mistakes)
+
+
+FORWARD_IMAGE_MISTAKES = with_forms(
+    IMAGE_MISTAKES, "C07", {**IN_ROWS, "y": _back_in_shape}, {**IN_COLUMNS, "y": _back_in_shape}
 )
 
 STABLE_VARIANCE_MISTAKES = (
@@ -428,9 +498,15 @@ def random_inputs(
 def with_constant_channel(inputs: Inputs) -> dict[str, object]:
     """The same with one channel that never varies and one that varies little."""
     x = inputs["x"].copy()
-    x[:, 0] = 3.0
+    x[:, 0] = 0.25
     x[:, 1] = 3e-2 * (x[:, 1] - x[:, 1].mean())
     return {**inputs, "x": x}
+
+
+def constant_probe(inputs: Inputs) -> Probe:
+    """The probe for ε = 0; in float32 the mean of equal values may be off by a digit, which √ε magnifies."""
+    reason = "one channel that never varies, and one that hardly does."
+    return Probe("constant", reason, with_constant_channel({**inputs, "eps": 1e-2}), floor=1e-4)
 
 
 def with_small_variance(inputs: Inputs) -> dict[str, object]:
@@ -463,11 +539,7 @@ def _forward_probes(
             "square", "as many channels as the last axis is long, so that shapes fit which should not.", square_inputs
         ),
         Probe("two", "the smallest batch.", random_inputs(rng, two, eps=1e-5)),
-        Probe(
-            "constant",
-            "one channel that never varies, and one that hardly does.",
-            with_constant_channel({**base, "eps": 1e-2}),
-        ),
+        constant_probe(base),
         Probe("narrow", "values whose variance is smaller than ε.", with_small_variance(square_inputs)),
         Probe("shifted", "the first input, with 5 added to every x.", {**base, "x": np.asfortranarray(base["x"] + 5)}),
         Probe("offset", "float32 values with mean 10,000 and standard deviation 1.", far, **ROUGH),
@@ -508,7 +580,7 @@ def channel_axes(x: np.ndarray) -> tuple[int, ...]:
 
 def close(a: np.ndarray, b: np.ndarray | float, tolerance: float = 1e-3) -> bool:
     """Equal shapes up to broadcasting, and values equal up to ``tolerance`` of their size or of 1."""
-    return bool((np.abs(a - b) <= tolerance * np.maximum(1, np.abs(b))).all())
+    return bool(((np.abs(a - b) <= tolerance * np.maximum(1, np.abs(b))) | (np.isnan(a) & np.isnan(b))).all())
 
 
 def _mean_is(name: str, target: str | None, says: str) -> Property:
@@ -598,7 +670,7 @@ FORWARD_IMAGES = Exercise(
     operation=BatchNorm,
     probes=(*_forward_probes(23, (2, 3, 4, 5), (3, 3, 3, 3), (2, 3, 1, 1)), _one_image(24)),
     fresh=_fresh_images,
-    mistakes=(*STATISTICS_MISTAKES, *IMAGE_MISTAKES, *AFFINE_MISTAKES, *IMAGE_AFFINE_MISTAKES),
+    mistakes=(*STATISTICS_MISTAKES, *FORWARD_IMAGE_MISTAKES, *AFFINE_MISTAKES, *IMAGE_AFFINE_MISTAKES),
     properties=_properties("y", "weight", "bias", "β", "|γ|"),
     hints=(
         "The equations are those for tables. Only the sums are longer: they run over N, H and W.",

@@ -1,20 +1,26 @@
 """Chapter 3, the backward pass: its exercises, and the mistakes made in it."""
 
+import math
+from collections.abc import Iterator
+
 import numpy as np
 
 from .chapter_02 import (
     IMAGE_MISTAKES,
+    IN_COLUMNS,
+    IN_ROWS,
     ROUGH,
     STATISTICS_MISTAKES,
     Normalization,
     channel_axes,
     chosen,
     close,
+    constant_probe,
     random_inputs,
-    with_constant_channel,
+    with_forms,
     with_small_variance,
 )
-from .exercise import Exercise, Inputs, Mistake, Outputs, Probe, Property, step
+from .exercise import Exercise, Form, Inputs, Mistake, Outputs, Probe, Property, step
 
 
 class BatchNormBackward(Normalization):
@@ -32,18 +38,28 @@ class BatchNormBackward(Normalization):
         return s.weight.reshape(s.param_shape)
 
     @step
+    def upstream(s):
+        """dy in the shape of the data."""
+        return s.dy
+
+    @step
     def dx_hat(s):
-        return s.dy * s.gain
+        return s.upstream * s.gain
+
+    @step
+    def term_axes(s):
+        """The axes of the means in dx."""
+        return s.axes
 
     @step
     def m(s):
         """What the sums over the batch are divided by."""
-        return s.data.size / s.mean.size
+        return math.prod(s.data.shape[axis] for axis in s.term_axes)
 
     @step
     def mean_term(s):
         """The path through the mean."""
-        return s.dx_hat.sum(s.axes, keepdims=True) / s.m
+        return s.dx_hat.sum(s.term_axes, keepdims=True) / s.m
 
     @step
     def inner(s):
@@ -57,7 +73,7 @@ class BatchNormBackward(Normalization):
 
     @step
     def projection(s):
-        return (s.dx_hat * s.inner).sum(s.axes, keepdims=True) / s.m
+        return (s.dx_hat * s.inner).sum(s.term_axes, keepdims=True) / s.m
 
     @step
     def var_term(s):
@@ -81,15 +97,15 @@ class BatchNormBackward(Normalization):
     @step
     def param_axes(s):
         """The axes that the gradients of γ and β are summed over."""
-        return s.axes
+        return channel_axes(s.x)
 
     @step
     def weight_sum(s):
-        return (s.dy * s.seen).sum(s.param_axes)
+        return (s.upstream * s.seen).sum(s.param_axes)
 
     @step
     def bias_sum(s):
-        return s.dy.sum(s.param_axes)
+        return s.upstream.sum(s.param_axes)
 
     @step
     def weight_factor(s):
@@ -171,9 +187,41 @@ class BackwardNodes(Normalization):
 
 # Mistakes
 
-_IN_STATISTICS = chosen(STATISTICS_MISTAKES, "F01", "F02", "F04", "F06", "F14", "F15", "F19")
-_IN_AXES = chosen(STATISTICS_MISTAKES, "C05", "C17")
-_IN_IMAGE_AXES = chosen(IMAGE_MISTAKES, "C01", "C02", "C07", "C14", "C18")
+
+def _in_terms_too(mistakes: tuple[Mistake, ...]) -> tuple[Mistake, ...]:
+    """Mistakes in the axes: made everywhere but in dweight and dbias, everywhere, or in the statistics alone."""
+    return tuple(Mistake(m.id, m.says, m.asks, *_in_places(m.forms)) for m in mistakes)
+
+
+def _in_places(forms: tuple[Form, ...]) -> Iterator[Form]:
+    for form in forms:
+        yield form
+        if "axes" in form:
+            yield {**form, "param_axes": form["axes"]}
+            yield {**form, "term_axes": lambda s: channel_axes(s.x)}
+
+
+_IN_STATISTICS = chosen(STATISTICS_MISTAKES, "F01", "F02", "F04", "F06", "F14", "F15", "F19", "F40")
+_IN_AXES = _in_terms_too(chosen(STATISTICS_MISTAKES, "C05", "C17"))
+_IN_IMAGE_AXES = with_forms(
+    _in_terms_too(chosen(IMAGE_MISTAKES, "C01", "C02", "C09", "C14", "C18")) + chosen(IMAGE_MISTAKES, "C07"),
+    "C07",
+    {
+        **IN_ROWS,
+        "upstream": lambda s: s.dy.reshape(s.x.shape[1], -1),
+        "param_axes": lambda s: (1,),
+        "dx": lambda s: BatchNormBackward.dx.compute(s).reshape(s.x.shape),
+    },
+    {
+        **IN_COLUMNS,
+        "upstream": lambda s: s.dy.reshape(-1, s.x.shape[1]),
+        "param_axes": lambda s: (0,),
+        "dx": lambda s: BatchNormBackward.dx.compute(s).reshape(s.x.shape),
+    },
+)
+
+
+SAME_X_HAT = {"inner": lambda s: s.x_hat, "outer": lambda s: s.x_hat}  # no second mistake may cancel the first
 
 
 def _mean_over(values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
@@ -205,8 +253,8 @@ PATH_MISTAKES = (
         "You subtract sums over the batch where means belong: each sample moves the mean by 1/m only.",
         "What is Σ dx in your answer, and what must it be?",
         {"m": lambda s: 1.0},
-        {"mean_term": lambda s: s.dx_hat.sum(s.axes, keepdims=True)},
-        {"projection": lambda s: (s.dx_hat * s.inner).sum(s.axes, keepdims=True)},
+        {"mean_term": lambda s: s.dx_hat.sum(s.term_axes, keepdims=True)},
+        {"projection": lambda s: (s.dx_hat * s.inner).sum(s.term_axes, keepdims=True)},
     ),
     Mistake(
         "B05",
@@ -236,7 +284,7 @@ PATH_MISTAKES = (
         "B10",
         "The path through the mean has the wrong sign: it is subtracted.",
         "What is Σ dx in your answer, and what must it be?",
-        {"mean_term": lambda s: -s.dx_hat.sum(s.axes, keepdims=True) / s.m},
+        {"mean_term": lambda s: -s.dx_hat.sum(s.term_axes, keepdims=True) / s.m},
     ),
     Mistake(
         "B12",
@@ -257,11 +305,14 @@ PATH_MISTAKES = (
         {"inner": lambda s: s.data, "outer": lambda s: s.data},
         {"inner": lambda s: s.data},
         {"outer": lambda s: s.data},
+        {"inner": lambda s: s.data / s.std},  # by stages: x where x − μ belongs
+        {"outer": lambda s: s.data / s.std},
+        {"inner": lambda s: s.data / s.std, "outer": lambda s: s.data / s.std},
     ),
     Mistake(
         "B18",
         "You used x − μ where x̂ belongs in the path through the variance; it is not yet divided by the "
-        "standard deviation.",
+        "standard deviation. (By stages: check the power of σ² + ε in dσ².)",
         "If all x are doubled, what happens to x̂, and what to x − μ?",
         {"inner": lambda s: s.centered, "outer": lambda s: s.centered},
         {"inner": lambda s: s.centered},
@@ -273,6 +324,15 @@ PATH_MISTAKES = (
         "What is 1/√(σ² + ε) for a channel that never varies?",
         {"epsilon": lambda s: 0.0},
         {"inv_std": lambda s: 1 / np.sqrt(s.var)},
+        {"projection": lambda s: s.std**3 / s.var**1.5 * BatchNormBackward.projection.compute(s)},
+    ),
+    Mistake(
+        "B53",
+        "The path through the variance is divided by the standard deviation too often: by stages, check the power of "
+        "σ² + ε in dσ², and whether x − μ or x̂ is meant.",
+        "If all x are doubled, how does each of your three terms change?",
+        {**SAME_X_HAT, "projection": lambda s: BatchNormBackward.projection.compute(s) / s.std},
+        {**SAME_X_HAT, "projection": lambda s: BatchNormBackward.projection.compute(s) / s.std**2},
     ),
     Mistake(
         "B47",
@@ -285,15 +345,16 @@ PATH_MISTAKES = (
         "γ is in some terms of dx, but not in all. Everything starts from dx̂ = γ · dy.",
         "Which of your terms contain dy itself?",
         {
-            "mean_term": lambda s: s.dy.sum(s.axes, keepdims=True) / s.m,
-            "projection": lambda s: (s.dy * s.inner).sum(s.axes, keepdims=True) / s.m,
+            "mean_term": lambda s: s.dy.sum(s.term_axes, keepdims=True) / s.m,
+            "projection": lambda s: (s.dy * s.inner).sum(s.term_axes, keepdims=True) / s.m,
         },
-        {"mean_term": lambda s: s.dy.sum(s.axes, keepdims=True) / s.m},
-        {"projection": lambda s: (s.dy * s.inner).sum(s.axes, keepdims=True) / s.m},
+        {"mean_term": lambda s: s.dy.sum(s.term_axes, keepdims=True) / s.m},
+        {"projection": lambda s: (s.dy * s.inner).sum(s.term_axes, keepdims=True) / s.m},
+        {"dx": lambda s: s.inv_std * (s.upstream - s.mean_term - s.var_term)},
     ),
     Mistake(
         "B49",
-        "With 1/m in front of all terms of dx, the first needs the factor m.",
+        "The three terms of dx do not have the same weight: with 1/m in front, the direct path is m times too small.",
         "What is the weight of the direct path, compared with that of the mean?",
         {"dx": lambda s: s.inv_std * (s.dx_hat / s.m - s.mean_term - s.var_term)},
     ),
@@ -301,7 +362,7 @@ PATH_MISTAKES = (
         "B50",
         "In the path through the variance, the x̂ in front was drawn into the mean: it is the x̂ of this one sample.",
         "Which factors of the third term differ from sample to sample, and which are averaged away?",
-        {"var_term": lambda s: (s.dx_hat * s.inner * s.outer).sum(s.axes, keepdims=True) / s.m},
+        {"var_term": lambda s: (s.dx_hat * s.inner * s.outer).sum(s.term_axes, keepdims=True) / s.m},
     ),
 )
 
@@ -329,6 +390,11 @@ PARAM_MISTAKES = (
         {"weight_factor": lambda s: s.mean.size / s.data.size},
         {"bias_factor": lambda s: s.mean.size / s.data.size},
         {"weight_factor": lambda s: 1 / len(s.x), "bias_factor": lambda s: 1 / len(s.x)},
+        {  # and used for dx, which divides by m once more
+            "weight_factor": lambda s: s.mean.size / s.data.size,
+            "bias_factor": lambda s: s.mean.size / s.data.size,
+            "m": lambda s: (s.data.size / s.mean.size) ** 2,
+        },
     ),
     Mistake(
         "B26",
@@ -440,9 +506,11 @@ NODE_MISTAKES = (
     ),
     Mistake(
         "B05",
-        "γ is missing in dx_hat.",
+        "γ is missing: what comes down to x̂, and from there on, is γ · dy.",
         "y = γ · x̂ + β: what is ∂y/∂x̂?",
         {"dx_hat": lambda s: s.dy},
+        {"dinv_std": lambda s: (s.dy * s.u).sum(0)},
+        {"through_x_hat": lambda s: s.dy * s.inv_std},
     ),
     Mistake(
         "B40",
@@ -506,6 +574,39 @@ NODE_MISTAKES = (
         {"through_var": lambda s: s.u * s.dvar / len(s.x)},
     ),
     Mistake(
+        "B06",
+        "In du the factor 1/√(σ² + ε) is missing, or its inverse stands there.",
+        "x̂ = u · inv_std: what is ∂x̂/∂u?",
+        {"through_x_hat": lambda s: s.dx_hat},
+        {"through_x_hat": lambda s: s.dx_hat / s.inv_std},
+    ),
+    Mistake(
+        "B16",
+        "In du you used x or x̂ where u belongs.",
+        "What is the derivative of u²?",
+        {"through_var": lambda s: 2 * s.x * s.dvar / len(s.x)},
+        {"through_var": lambda s: 2 * s.x_hat * s.dvar / len(s.x)},
+    ),
+    Mistake(
+        "B09",
+        "In du or dx you subtracted where two gradients add up.",
+        "A value is used twice: what happens to its two gradients?",
+        {"through_var": lambda s: -2 * s.u * s.dvar / len(s.x)},
+        {"from_mean": lambda s: -s.dmean / len(s.x)},
+    ),
+    Mistake(
+        "B27",
+        "dbias must not be multiplied by γ.",
+        "y = γ · x̂ + β: what is ∂y/∂β?",
+        {"dbias": lambda s: (s.dy * s.weight).sum(0)},
+    ),
+    Mistake(
+        "B28",
+        "You swapped dweight and dbias.",
+        "Which of the two does x̂ belong to?",
+        {"dbias": lambda s: (s.dy * s.x_hat).sum(0), "dweight": lambda s: s.dy.sum(0)},
+    ),
+    Mistake(
         "B43",
         "du lacks the first use of u, in x̂.",
         "Which two values are computed from u?",
@@ -549,7 +650,7 @@ def _with_dy(rng: np.random.Generator, inputs: Inputs) -> Inputs:
 
 
 def _backward_probes(
-    seed: int, plain: tuple[int, ...], square: tuple[int, ...], small: tuple[int, ...]
+    seed: int, plain: tuple[int, ...], square: tuple[int, ...], small: tuple[int, ...], *, images: bool = False
 ) -> tuple[Probe, ...]:
     """The probes of a backward pass; ``square`` has as many channels as its last axis is long."""
     rng = np.random.default_rng(seed)
@@ -565,15 +666,17 @@ def _backward_probes(
             square_inputs,
         ),
         Probe("small", "a batch of three.", _with_dy(rng, random_inputs(rng, small, eps=1e-2))),
-        Probe(
-            "constant",
-            "one channel that never varies, and one that hardly does.",
-            with_constant_channel({**base, "eps": 1e-2}),
-        ),
+        constant_probe(base),
+        *([_one_image(seed)] if images else []),
         Probe("narrow", "values whose variance is smaller than ε.", with_small_variance(square_inputs)),
         Probe("shifted", "the first input, with 5 added to every x.", {**base, "x": np.asfortranarray(base["x"] + 5)}),
         Probe("offset", "float32 values with mean 10,000 and standard deviation 1.", far, **ROUGH),
     )
+
+
+def _one_image(seed: int) -> Probe:
+    rng = np.random.default_rng(seed + 100)
+    return Probe("one image", "a batch of a single image.", _with_dy(rng, random_inputs(rng, (1, 3, 3, 4), eps=1e-5)))
 
 
 def _fresh_table(rng: np.random.Generator) -> Inputs:
@@ -694,7 +797,7 @@ BACKWARD_IMAGES = Exercise(
     chapter="03_backward",
     signature="(dy, x, weight, eps) -> (dx, dweight, dbias), x of shape (N, C, H, W)",
     operation=BatchNormBackward,
-    probes=_backward_probes(32, (2, 3, 4, 5), (3, 3, 3, 3), (3, 3, 1, 1)),
+    probes=_backward_probes(32, (3, 3, 4, 5), (3, 3, 3, 3), (3, 3, 1, 1), images=True),
     fresh=_fresh_images,
     mistakes=(
         *PATH_MISTAKES,

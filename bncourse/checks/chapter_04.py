@@ -1,5 +1,7 @@
 """Chapter 4, training and inference: its exercises, and the mistakes made in them."""
 
+import math
+
 import numpy as np
 
 from .chapter_02 import (
@@ -15,6 +17,7 @@ from .chapter_02 import (
     close,
     one_pass,
     random_inputs,
+    refuse_one_sample,
     with_small_variance,
 )
 from .chapter_03 import CHANGING, IMAGE_PATH_MISTAKES, PARAM_MISTAKES, PATH_MISTAKES, SHAPES, BatchNormBackward
@@ -39,9 +42,21 @@ class RunningStats(Normalization):
         return s.momentum
 
     @step
-    def kept(s):
+    def mean_share(s):
+        return s.share
+
+    @step
+    def var_share(s):
+        return s.share
+
+    @step
+    def mean_kept(s):
         """The weight of what was remembered."""
-        return 1 - s.share
+        return 1 - s.mean_share
+
+    @step
+    def var_kept(s):
+        return 1 - s.var_share
 
     @step
     def batch_mean(s):
@@ -53,11 +68,11 @@ class RunningStats(Normalization):
 
     @step
     def next_mean(s):
-        return s.kept * s.running_mean + s.share * s.batch_mean
+        return s.mean_kept * s.running_mean + s.mean_share * s.batch_mean
 
     @step
     def next_var(s):
-        return s.kept * s.running_var + s.share * s.batch_var
+        return s.var_kept * s.running_var + s.var_share * s.batch_var
 
     @step
     def new_running_mean(s):
@@ -150,15 +165,21 @@ def _batch_var(s: Normalization) -> np.ndarray:
     return s.x.var(channel_axes(s.x), keepdims=True)
 
 
+def variance(x: np.ndarray, axes: tuple[int, ...], *, ddof: int) -> np.ndarray:
+    """As ``x.var``, but without its warning where one value has no unbiased variance: the result is NaN."""
+    count = math.prod(x.shape[axis] for axis in axes)
+    return x.var(axes) * np.float64(count) / (count - ddof)
+
+
 def _unbiased(s: Normalization) -> np.ndarray:
-    return s.x.var(channel_axes(s.x), ddof=1, keepdims=True) if s.x.size > s.x.shape[1] else np.nan * _batch_var(s)
+    return _per_channel(s, variance(s.x, channel_axes(s.x), ddof=1))
 
 
 def _over(*axes: int) -> Form:
     """Running statistics of batch statistics over other axes, in whatever shape they come."""
     return {
         "batch_mean": lambda s: s.x.mean(axes),
-        "batch_var": lambda s: s.x.var(axes, ddof=1),
+        "batch_var": lambda s: variance(s.x, axes, ddof=1),
     }
 
 
@@ -168,6 +189,7 @@ SHARED_RUNNING_MISTAKES = (
         "You remembered the biased variance. PyTorch stores the unbiased one: the batch stands for a population here.",
         "By what does PyTorch divide the sum of squares for running_var?",
         {"divisor": lambda s: s.data.size / s.mean.size},
+        {"divisor": lambda s: (s.data.size / s.mean.size) ** 2 / (s.data.size / s.mean.size - 1)},
     ),
     Mistake(
         "R05",
@@ -187,6 +209,8 @@ SHARED_RUNNING_MISTAKES = (
         "You replaced the running statistics by those of the last batch, instead of averaging.",
         "What is left of all earlier batches?",
         {"share": lambda s: 1.0},
+        {"mean_share": lambda s: 1.0},
+        {"var_share": lambda s: 1.0},
     ),
     Mistake(
         "R13",
@@ -205,12 +229,13 @@ SHARED_RUNNING_MISTAKES = (
         "R29",
         "You added the new value without letting the old one shrink: the two weights must add up to 1.",
         "What happens to your average if every batch has the mean 1?",
-        {"kept": lambda s: 1.0},
+        {"mean_kept": lambda s: 1.0, "var_kept": lambda s: 1.0},
+        {"mean_kept": lambda s: 1.0, "var_kept": lambda s: 1.0, "share": lambda s: 1.0},
     ),
     Mistake(
         "R30",
         "You corrected the whole running variance by m/(m−1). Only the batch's variance is to be corrected.",
-        "How often would the correction be applied to the first batch, after ten steps?",
+        "After ten steps, how often was the variance of the first batch corrected?",
         {
             "divisor": lambda s: s.data.size / s.mean.size,
             "new_running_var": lambda s: s.next_var * s.data.size / (s.data.size - s.mean.size),
@@ -221,6 +246,9 @@ SHARED_RUNNING_MISTAKES = (
         "You corrected with N/(N−1). What counts is the number of values per channel, N·H·W.",
         "How many values of x go into one mean?",
         {"divisor": lambda s: s.data.size / s.mean.size * (len(s.x) - 1) / len(s.x)},
+        {"divisor": lambda s: len(s.x) - 1},
+        {"divisor": lambda s: len(s.x)},
+        {"data": refuse_one_sample},
     ),
     Mistake(
         "F06",
@@ -233,7 +261,7 @@ SHARED_RUNNING_MISTAKES = (
         "You computed the variance as mean(x²) − mean(x)². With a large mean that subtracts two huge, nearly equal "
         "numbers, and the digits are lost.",
         "How many digits does float32 keep of 10,000² = 100,000,000, and how large is the variance?",
-        {"batch_var": lambda s: one_pass(s).squeeze(s.axes) * s.data.size / (s.data.size - s.mean.size)},
+        {"var": one_pass},
     ),
     Mistake(
         "R32",
@@ -248,9 +276,9 @@ SHARED_RUNNING_MISTAKES = (
         "values in the batch together.",
         "Two images, one all 0 and one all 2: what is the variance of the channel?",
         {"batch_var": lambda s: s.x.var((2, 3)).mean(0)},
-        {"batch_var": lambda s: s.x.var((2, 3), ddof=1).mean(0)},
+        {"batch_var": lambda s: variance(s.x, (2, 3), ddof=1).mean(0)},
         {"batch_var": lambda s: s.x.mean((2, 3)).var(0)},
-        {"batch_var": lambda s: s.x.mean((2, 3)).var(0, ddof=1)},
+        {"batch_var": lambda s: variance(s.x.mean((2, 3)), (0,), ddof=1)},
     ),
     Mistake(
         "R34",
@@ -268,11 +296,11 @@ SHARED_RUNNING_MISTAKES = (
         "For x of shape (2, 3, 1, 1), which samples and channels are in the first row of x.reshape(3, -1)?",
         {
             "batch_mean": lambda s: s.x.reshape(s.x.shape[1], -1).mean(1),
-            "batch_var": lambda s: s.x.reshape(s.x.shape[1], -1).var(1, ddof=1),
+            "batch_var": lambda s: variance(s.x.reshape(s.x.shape[1], -1), (1,), ddof=1),
         },
         {
             "batch_mean": lambda s: s.x.reshape(-1, s.x.shape[1]).mean(0),
-            "batch_var": lambda s: s.x.reshape(-1, s.x.shape[1]).var(0, ddof=1),
+            "batch_var": lambda s: variance(s.x.reshape(-1, s.x.shape[1]), (0,), ddof=1),
         },
     ),
     Mistake(
@@ -308,6 +336,8 @@ MOMENTUM_MISTAKES = (
         "the other way round.",
         "With momentum 0.1, how much of the batch should arrive in the running mean?",
         {"share": lambda s: 1 - s.momentum},
+        {"mean_share": lambda s: 1 - s.momentum},
+        {"var_share": lambda s: 1 - s.momentum},
     ),
     Mistake(
         "R27",
@@ -332,7 +362,10 @@ CUMULATIVE_MISTAKES = (
         {"share": lambda s: 0.1},
         {"share": lambda s: 0.5},
         {"share": lambda s: len(s.x) / (s.num_batches_tracked + len(s.x))},
-        {"kept": lambda s: 1 / (s.num_batches_tracked + 1)},
+        {
+            "mean_kept": lambda s: 1 / (s.num_batches_tracked + 1),
+            "var_kept": lambda s: 1 / (s.num_batches_tracked + 1),
+        },
     ),
     Mistake(
         "R31",
@@ -354,13 +387,13 @@ CONVERSION_MISTAKES = (
     ),
     Mistake(
         "U33",
-        "You converted PyTorch's own momentum, too.",
+        "You converted PyTorch's own momentum, too. (In Python, a == 'x' or 'y' is always true.)",
         "What should pytorch_momentum(0.1, 'pytorch') be?",
         {"converted": lambda s: {"keras", "flax", "onnx", "pytorch"}},
     ),
     Mistake(
         "U34",
-        "One or two of the frameworks are on the wrong side.",
+        "Some of the frameworks are on the wrong side.",
         "In the table of the chapter, which conventions weigh the old value?",
         {"converted": lambda s: {"keras"}},
         {"converted": lambda s: {"keras", "flax"}},
@@ -391,6 +424,12 @@ BATCH_STATISTICS = Mistake(
     {"mean": _batch_mean, "var": _batch_var},
     {"mean": _batch_mean},
     {"var": _batch_var},
+    {"mean": _batch_mean, "var": _unbiased},
+    {"var": _unbiased},
+    {
+        "mean": lambda s: s.x.mean((2, 3), keepdims=True),
+        "var": lambda s: s.x.var((2, 3), keepdims=True),
+    },
 )
 
 RUNNING_STD = (
@@ -505,7 +544,14 @@ EVALUATION_BACKWARD_MISTAKES = (
         {"dx": lambda s: s.inv_std * s.dx_hat * s.x_hat},
     ),
     *chosen(STATISTICS_MISTAKES, "F02", "F14", "F15"),
-    *asked(chosen(PATH_MISTAKES, "B05", "B06", "B08", "B19"), dict.fromkeys(("B06", "B08"), ONE_STEP)),
+    *asked(chosen(PATH_MISTAKES, "B05", "B06", "B08"), dict.fromkeys(("B06", "B08"), ONE_STEP)),
+    Mistake(
+        "B19",
+        "ε is missing in the backward pass. It is the same as in the forward pass.",
+        "What is 1/√(running_var + ε) for a channel that never varied?",
+        {"epsilon": lambda s: 0.0},
+        {"inv_std": lambda s: 1 / np.sqrt(s.var)},
+    ),
     *PARAM_MISTAKES,
     *chosen(IMAGE_PATH_MISTAKES, "B30", "B32", "C06"),
 )

@@ -30,7 +30,8 @@ Outputs = dict[str, np.ndarray]
 Form = Mapping[str, Callable]  # steps to replace, by name
 
 RTOL = 1e-4  # of each value; mistakes exceed it, float32 stays far below
-FLOOR = 1e-5  # of the typical size of an output, for values near zero
+PAIRED_FORMS = 2  # of each mistake; with all of them, some exercises would have thousands of pairs
+FLOOR = 3e-5  # of the typical size of an output, for values near zero
 
 
 class step:
@@ -183,10 +184,11 @@ class Exercise:
 
     @cached_property
     def pairs(self) -> tuple["Explanation", ...]:
-        """Every two mistakes that can be made together: they replace different steps."""
+        """Every two mistakes that can be made together, each in its first forms: they replace different steps."""
+        plain = [single for single in self.singles if single.form in single.mistakes[0].forms[:PAIRED_FORMS]]
         return tuple(
             Explanation(one.mistakes + other.mistakes, {**one.form, **other.form}, self.operation)
-            for one, other in itertools.combinations(self.singles, 2)
+            for one, other in itertools.combinations(plain, 2)
             if one.mistakes != other.mistakes and not one.form.keys() & other.form.keys()
         )
 

@@ -38,18 +38,35 @@ def _form_of_error(exercise: Exercise, probe: Probe, name: str, got: np.ndarray,
     if not np.isfinite(got).all():
         bad = "NaN" if np.isnan(got).any() else "infinite values"
         return f"{name} contains {bad}: somewhere a zero is divided by zero, or a number is too large."
+    zeros = _zeros(exercise, name, got, expected)
+    if zeros:
+        return zeros
     axis = _channel_axis(exercise, expected)
     numbers, vectors = dict(_numbers(probe.inputs)), dict(_vectors(exercise, probe.inputs))
     return (
         _factor(probe, name, got, expected, axis, numbers, vectors)
         or _shift(probe, name, got, expected, axis, vectors)
-        or ""
+        or _rounding(name, got, expected)
     )
+
+
+def _zeros(exercise: Exercise, name: str, got: np.ndarray, expected: np.ndarray) -> str:
+    """Which channels are all zero although they should not be."""
+    axis = _channel_axis(exercise, expected)
+    if axis is None:
+        return ""
+    others = _others(axis, expected.ndim)
+    zero = np.flatnonzero((got == 0).all(axis=others) & (expected != 0).any(axis=others))
+    if not zero.size:
+        return ""
+    return f"{name} is all 0 in channel {', '.join(map(str, zero))} (counted from 0). Is the return inside a loop?"
 
 
 def _factor(probe, name, got, expected, axis, numbers, vectors) -> str | None:
     """The error as a factor, the same everywhere or one for each channel."""
     factor = _ratio(got, expected, None)
+    if same(-expected, got, probe):
+        return f"{name} has the wrong sign."
     if same(factor * expected, got, probe):
         known = [text for text, value in numbers.items() if math.isclose(value, factor.item(), rel_tol=1e-3)]
         return f"Every value of {name} is {factor.item():.4g} times the expected one{_as(known)}."
@@ -59,6 +76,8 @@ def _factor(probe, name, got, expected, axis, numbers, vectors) -> str | None:
     if not same(factor * expected, got, probe):
         return None
     known = [text for text, value in vectors.items() if np.allclose(value, factor.ravel(), rtol=1e-3)]
+    if expected.ndim == 1 and not known:
+        return None  # one value per channel is always some factor off
     return f"Each channel of {name} is off by a factor of its own{_as(known)}."
 
 
@@ -74,7 +93,16 @@ def _shift(probe, name, got, expected, axis, vectors) -> str | None:
         return None
     signed = {**vectors, **{f"−{text}": -value for text, value in vectors.items()}}
     known = [text for text, value in signed.items() if np.allclose(value, shift.ravel(), rtol=1e-3)]
+    if expected.ndim == 1 and not known:
+        return None
     return f"Each channel of {name} is shifted by an amount of its own{_as(known)}."
+
+
+def _rounding(name: str, got: np.ndarray, expected: np.ndarray) -> str:
+    """Whether a few digits are right everywhere."""
+    if np.abs(got - expected).max() > 3e-3 * np.abs(expected).max():
+        return ""
+    return f"{name} is nearly right, to two or three digits: is something rounded, or float16?"
 
 
 def _where(exercise: Exercise, probe: Probe, name: str, got: np.ndarray, expected: np.ndarray) -> str:
@@ -90,7 +118,8 @@ def _where(exercise: Exercise, probe: Probe, name: str, got: np.ndarray, expecte
 
 
 def _first_wrong_value(probe: Probe, name: str, got: np.ndarray, expected: np.ndarray) -> str:
-    position = tuple(int(i) for i in np.argwhere(~(deviations(got, expected, probe) <= 1))[0])
+    wrong = np.isnan(got) if np.isnan(got).any() else ~(deviations(got, expected, probe) <= 1)
+    position = tuple(int(i) for i in np.argwhere(wrong)[0])
     place = f"{name}[{', '.join(map(str, position))}]" if position else name
     return f"First wrong value: {place} is {got[position]:.6g}, expected {expected[position]:.6g}."
 
@@ -155,4 +184,4 @@ def _vectors(exercise: Exercise, inputs: Inputs) -> Iterator[tuple[str, np.ndarr
 
 
 def _as(known: list[str]) -> str:
-    return f": {known[0]}" if known else ""
+    return f", and that is {known[0]}" if known else ""

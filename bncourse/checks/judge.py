@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from functools import cached_property
 
+import numpy as np
+
 from .compare import all_same, same
 from .exercise import Exercise, Explanation, Outputs, Probe, Property
 from .explain import explain
@@ -22,6 +24,11 @@ def judge(exercise: Exercise, fresh: Probe, outcomes: Sequence[Outcome], seed: i
         outcomes: one per probe, and one more for the first probe again; fewer if a call ended it.
         seed: of the fresh probe.
     """
+    with np.errstate(all="ignore"):  # wrong values may be infinite
+        return _judge(exercise, fresh, outcomes, seed)
+
+
+def _judge(exercise: Exercise, fresh: Probe, outcomes: Sequence[Outcome], seed: int) -> Report:
     probes = [*exercise.probes, fresh]
     ended_early = len(outcomes) <= len(probes)
     if ended_early or all(outcome.problem for outcome in outcomes):
@@ -61,7 +68,7 @@ class _Case:
         """What is wrong beside the values: the sentence, and the mistake's id or None."""
         changed = sorted({name for outcome in self.outcomes for name in outcome.changed})
         for name in changed:
-            says = f"Your function changed its input {name}: compute a new array instead. Whoever uses {name} next gets other values."
+            says = f"Your function changed its input {name}: which line writes into it? Whoever uses {name} next gets other values."
             yield says, self.exercise.changing.get(name)
         first = self.outcomes[0].outputs
         if first is not None and (
@@ -90,7 +97,8 @@ class _Case:
         """What to tell the learner, line by line."""
         lines = [self._properties(), *self._names(), *self.asides, *self._evidence()]
         if self.named:
-            lines.append(f"Next: {self.named[0].mistakes[0].asks}")
+            first, *more = self.named[0].mistakes
+            lines.append(f"Next{', for the first of them' if more else ''}: {first.asks}")
         return "\n".join(filter(None, lines))
 
     def _properties(self) -> str:
@@ -100,8 +108,9 @@ class _Case:
         outputs = {probe.name: o.outputs for probe, o in zip(self.probes, self.outcomes, strict=True) if o.outputs}
         failing = [each for each in self.exercise.properties if not _holds(each, outputs, self.probes)]
         total = len(self.exercise.properties)
-        first = f" The first that does not: {failing[0].says}" if failing else ""
-        return f"{total - len(failing)} of {total} properties hold.{first}" if total else ""
+        if not failing:
+            return f"All {total} properties hold{', but the values differ' if self.wrong else ''}."
+        return f"{total - len(failing)} of {total} properties hold. The first that does not: {failing[0].says}"
 
     def _names(self) -> list[str]:
         """The mistakes in a sentence each."""

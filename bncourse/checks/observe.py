@@ -23,7 +23,7 @@ from .exercise import Exercise, Outputs, Probe
 from .limits import OutOfTime, time_limit
 
 PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
-SECONDS = 5.0  # for all calls of one check
+SECONDS = 10.0  # for all calls of one check; the first may import a large library
 FINAL = ("not attempted", "course")  # problems after which no other call tells more
 
 
@@ -114,15 +114,23 @@ def _arrangement(exercise: Exercise, function: Callable) -> Callable | Problem:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # some compiled functions have none
-        return lambda function, inputs: function(*inputs.values())
-    for arrange in (
-        lambda function, inputs: function(**inputs),
-        lambda function, inputs: function(*inputs.values()),
-    ):
+        return _in_order
+    by_name, in_order = _by_name, _in_order
+    if not set(names) <= signature.parameters.keys():  # other names, or *args of a wrapper
+        by_name, in_order = in_order, by_name
+    for arrange in (by_name, in_order):
         with contextlib.suppress(TypeError):
             arrange(signature.bind, dict.fromkeys(names))
             return arrange
     return Problem("signature", f"Your function takes {signature}; the exercise {says}.")
+
+
+def _by_name(function: Callable, inputs: Mapping[str, object]) -> object:
+    return function(**inputs)
+
+
+def _in_order(function: Callable, inputs: Mapping[str, object]) -> object:
+    return function(*inputs.values())
 
 
 def _call(exercise: Exercise, function: Callable, arrange: Callable, probe: Probe) -> Outcome:
@@ -174,10 +182,11 @@ def _raised(error: BaseException) -> Problem:
         return Problem("not attempted", "Replace the line that raises NotImplementedError with your code.")
     if isinstance(error, NotImplementedError) and own:
         return Problem("raised", f"Your function calls {own[-1].name}, which is not written yet.")
-    where = f" in your line {own[-1].lineno}: {_source(own[-1])}" if own else ""
+    where = f", in your line {own[-1].lineno}: {_source(own[-1])}." if own else "."
     text = f"{type(error).__name__}: {error}".strip().removesuffix(":")
+    align = " NumPy aligns shapes from the right: which axis meets which?" if "broadcast" in text else ""
     details = "".join([*traceback.format_list(frames[-10:]), text])
-    return Problem("raised", f"Your function raised {text[:300]}{where}", details)
+    return Problem("raised", f"Your function raised {text[:300]}{where}{align}", details)
 
 
 def _source(frame: traceback.FrameSummary) -> str:
@@ -200,10 +209,16 @@ def _read(exercise: Exercise, result: object) -> Outputs:
     if exercise.container == "dict":
         values = _from_dict(names, result)
     elif len(names) == 1:
-        values = (result,)
+        values = (_one(names[0], result),)
     else:
         values = _from_sequence(names, result)
     return {name: _array(name, value) for name, value in zip(names, values, strict=True)}
+
+
+def _one(name: str, result: object) -> object:
+    if isinstance(result, tuple):
+        raise _Unusable("count", f"Expected {name} alone, got {len(result)} values.")
+    return result
 
 
 def _from_dict(names: tuple[str, ...], result: object) -> tuple:

@@ -23,5 +23,9 @@ def exercise_named(id: str) -> Exercise:
 
 
 def fresh_probe(exercise: Exercise, seed: int) -> Probe:
-    """Random inputs of a random shape; they decide the verdict, but never the name of a mistake."""
-    return Probe("fresh", f"fresh random data, seed {seed}.", exercise.fresh(np.random.default_rng(seed)))
+    """Random inputs of a random shape; they decide the verdict, but never the name of a mistake.
+
+    The tolerance is wider: one seed in thousands is unkind to float32.
+    """
+    inputs = exercise.fresh(np.random.default_rng(seed))
+    return Probe("fresh", f"fresh random data, seed {seed}.", inputs, rtol=1e-3, floor=1e-3)

@@ -29,7 +29,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-import numpy as np
 from tqdm import tqdm
 
 from ._child import EXITED, MEGABYTE, OUT_OF_MEMORY
@@ -382,8 +381,7 @@ def _judged(exercise: Exercise, observed: object, seed: int) -> tuple[str, tuple
         outcomes = unpack(observed, exercise)
     except (ValueError, OverflowError):
         return NOT_CHECKED, (), "What its process sent back does not have the right form."
-    with np.errstate(all="ignore"):
-        report = judge(exercise, fresh, outcomes, seed)
+    report = judge(exercise, fresh, outcomes, seed)
     return report.verdict, report.mistakes, report.message
 
 
