@@ -72,7 +72,7 @@ serve: $(READY)
 	$(BIN)/python book/_ext/serve.py $(SITE)
 
 exercises: $(READY)
-	$(BIN)/python book/_ext/exercises.py
+	$(BIN)/python book/_ext/exercise_notebooks.py
 
 # What the instructor's page shows of the checks; tests compare.
 scores: $(READY)

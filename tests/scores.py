@@ -20,8 +20,8 @@ TABLE = Path(__file__).parent.parent / "book" / "results" / "check_scores.md"
 SEED = 1  # of the fresh probe, so that the answers to it can be computed beforehand
 
 HEADER = """\
-| Exercise | Mistakes | caught | named | named in float32 | Pairs | caught | named, of those alone in what they do | Right answers accepted |
-|:--|--:|--:|--:|--:|--:|--:|--:|--:|
+| Exercise | Caught | Named | Float32 | Pairs | Both | Right |
+|:--|--:|--:|--:|--:|--:|--:|
 """
 
 
@@ -53,14 +53,14 @@ class Score:
 
     def row(self) -> str:
         """The line of the table."""
-        pairs = self.pairs
+        pairs, made = self.pairs, self.mistakes
         alone = pairs["both"] + pairs["wrong"]
-        cells = (
-            *(f"`{self.exercise}`", self.mistakes, self.caught, self.named, self.named_in_float32),
-            *(pairs.total(), pairs.total() - pairs["accepted"], f"{pairs['both']} of {alone}"),
-            f"{self.accepted} of {self.right}",
+        counts = (
+            *((self.caught, made), (self.named, made), (self.named_in_float32, made)),
+            *((pairs.total() - pairs["accepted"], pairs.total()), (pairs["both"], alone)),
+            (self.accepted, self.right),
         )
-        return f"| {' | '.join(map(str, cells))} |"
+        return f"| `{self.exercise}` | {' | '.join(f'{count}/{total}' for count, total in counts)} |"
 
 
 def score(exercise: Exercise) -> Score:

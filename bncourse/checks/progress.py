@@ -25,7 +25,7 @@ def keep_no_progress() -> None:
 def record(exercise: str, verdict: str) -> None:
     """Remember the day on which an exercise was first solved."""
     known = _read(exercise)
-    if verdict == "correct" and "solved" not in known:
+    if verdict == "correct" and not isinstance(known.get("solved"), str):
         _write(exercise, {**known, "solved": date.today().isoformat()})
 
 
@@ -41,13 +41,13 @@ class Progress:
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Chapter, exercise and state of every exercise."""
-        return [(exercise.chapter, id, self._state(id)) for id, exercise in EXERCISES.items()]
+        return [(exercise.chapter[:2].lstrip("0"), id, self._state(id)) for id, exercise in EXERCISES.items()]
 
     def _state(self, id: str) -> str:
         return f"✓ solved {self.solved[id]}" if id in self.solved else "○ open"
 
     def __str__(self) -> str:
-        lines = (f"{chapter:24} {id:28} {state}" for chapter, id, state in self.rows())
+        lines = (f"chapter {chapter:2} {id:28} {state}" for chapter, id, state in self.rows())
         return "\n".join([f"{len(self.solved)} of {len(EXERCISES)} exercises solved", *lines])
 
     __repr__ = __str__
@@ -56,7 +56,8 @@ class Progress:
         body = "".join(f"<tr>{''.join(f'<td>{html.escape(t)}</td>' for t in row)}</tr>" for row in self.rows())
         head = "".join(f'<th scope="col">{title}</th>' for title in ("Chapter", "Exercise", "State"))
         caption = f"{len(self.solved)} of {len(EXERCISES)} exercises solved"
-        return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        table = f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f'<div class="bn-report">{table}</div>'
 
 
 def progress() -> Progress:
@@ -79,7 +80,7 @@ class Hints:
 
     def _repr_html_(self) -> str:
         items = "".join(f"<li>{html.escape(text)}</li>" for text in self.opened)
-        return f"<div>{len(self.opened)} of {self.total} hints:<ol>{items}</ol></div>"
+        return f'<div class="bn-report">{len(self.opened)} of {self.total} hints:<ol>{items}</ol></div>'
 
 
 _opened_here: dict[str, int] = {}  # where nothing can be kept, hints still open one by one

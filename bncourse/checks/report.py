@@ -42,6 +42,6 @@ class Report:
         lines = "".join(f"<div>{html.escape(line)}</div>" for line in self.message.splitlines())
         folded = f"<details><summary>Traceback</summary><pre>{html.escape(self.details)}</pre></details>"
         return (
-            f'<div style="border-left: 4px solid {COLOURS[self.verdict]}; padding-left: 0.8em">'
+            f'<div class="bn-report" style="border-left: 4px solid {COLOURS[self.verdict]}; padding-left: 0.8em">'
             f"<strong>{html.escape(self.headline)}</strong>{lines}{folded if self.details else ''}</div>"
         )

@@ -3,7 +3,7 @@
 Everything between ``### BEGIN SOLUTION`` and ``### END SOLUTION`` becomes a stub, cells tagged
 ``solution-only`` go, and the title says Exercises instead of Solutions. Cell ids stay.
 
-    python book/_ext/exercises.py [SOLUTIONS EXERCISES]
+    python book/_ext/exercise_notebooks.py [SOLUTIONS EXERCISES]
 """
 
 import sys

@@ -1,0 +1,106 @@
+"""The exercise notebooks are what the solutions make of them, and run untouched."""
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from exercise_notebooks import exercise_from
+from nbclient import NotebookClient
+
+from bncourse.checks import EXERCISES
+from bncourse.checks.progress import FOLDER
+
+ROOT = Path(__file__).parent.parent
+SOLUTIONS = sorted((ROOT / "solutions").glob("*.ipynb"))
+every_notebook = pytest.mark.parametrize("solution", SOLUTIONS, ids=lambda path: path.stem)
+
+
+def exercise_of(solution: Path) -> Path:
+    return ROOT / "exercises" / solution.name
+
+
+def cells(path: Path) -> dict:
+    return {cell.id: cell for cell in nbformat.read(path, as_version=4).cells}
+
+
+def ids_of(solution: Path) -> list[str]:
+    return [id for id, exercise in EXERCISES.items() if exercise.chapter == solution.stem]
+
+
+def test_there_is_an_exercise_for_every_solution():
+    assert {path.name for path in (ROOT / "exercises").glob("*.ipynb")} == {path.name for path in SOLUTIONS}
+    assert {exercise.chapter for exercise in EXERCISES.values()} == {path.stem for path in SOLUTIONS}
+
+
+@every_notebook
+def test_exercise_is_in_step_with_its_solution(solution):
+    made = exercise_from(solution)
+    assert made == exercise_of(solution).read_text(encoding="utf-8"), "run `make exercises`"
+
+
+@every_notebook
+def test_exercise_contains_nothing_of_the_solution(solution):
+    text = exercise_of(solution).read_text(encoding="utf-8")
+    assert "BEGIN SOLUTION" not in text and "solution-only" not in text and "keep_no_progress" not in text
+    for id in ids_of(solution):
+        (function,) = ast.parse(cells(exercise_of(solution))[id].source).body
+        _, stub = function.body
+        assert ast.unparse(stub) == "raise NotImplementedError()", id
+
+
+@every_notebook
+def test_every_exercise_has_all_its_parts(solution):
+    found = cells(exercise_of(solution))
+    assert nbformat.read(solution, as_version=4).metadata.bncourse.chapter == solution.stem
+    for id in ids_of(solution):
+        assert re.search(r"\*\*Difficulty\*\* [1-5] of 5\. \*\*Time\*\* \d+ minutes\.", found[f"{id}-task"].source), id
+        assert found[f"{id}-check"].source == f'check("{id}", {id})'
+        assert found[f"{id}-hint"].source == f'# hint("{id}")'
+        assert found[f"{id}-take-away"].source.startswith("**Take away.**")
+        (function,) = ast.parse(found[id].source).body
+        assert tuple(argument.arg for argument in function.args.args) == EXERCISES[id].parameters
+        assert ast.get_docstring(function)
+        assert cells(solution)[f"{id}-why"].source
+
+
+@every_notebook
+def test_solution_remembers_nothing(solution):
+    source = nbformat.read(solution, as_version=4).cells[2].source
+    assert source.endswith("keep_no_progress()")
+
+
+def run(path: Path, folder: Path) -> list:
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, resources={"metadata": {"path": folder}}).execute()
+    return notebook.cells
+
+
+def reports(cells: list) -> dict[str, str]:
+    return {
+        cell.id.removesuffix("-check"): cell.outputs[0].data["text/plain"]
+        for cell in cells
+        if cell.id.endswith("-check")
+    }
+
+
+@every_notebook
+def test_untouched_exercise_runs_to_its_end_and_nothing_is_attempted(solution, tmp_path):
+    told = reports(run(exercise_of(solution), tmp_path))
+    assert list(told) != [] and all("Not attempted" in text for text in told.values())
+    assert not (tmp_path / FOLDER).exists()
+
+
+@every_notebook
+def test_solution_is_right_and_marks_nothing_as_solved(solution, tmp_path):
+    told = reports(run(solution, tmp_path))
+    assert sorted(told) == sorted(ids_of(solution))
+    assert all("✓ Correct" in text for text in told.values()), told
+    assert not (tmp_path / FOLDER).exists()
+
+
+@every_notebook
+def test_chapter_links_to_its_exercises_and_solutions(solution):
+    chapter = (ROOT / "book" / solution.name).read_text(encoding="utf-8")
+    assert f"(../exercises/{solution.name})" in chapter and f"(../solutions/{solution.name})" in chapter
