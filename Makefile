@@ -30,6 +30,7 @@ $(READY): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@$(BIN)/jupyter labextension disable --level=sys_prefix @jupyter/nbgrader # only its preprocessors are used
 	@touch $@
 
 # Sphinx keeps pages that left the table of contents, and does not see changes of its extensions.
@@ -66,7 +67,9 @@ format: $(READY)
 	$(BIN)/ruff format
 
 lab: $(READY)
-	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/exercises
+	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/exercises \
+	  $(foreach part,formgrader validate_assignment assignment_list course_list,\
+	    --ServerApp.jpserver_extensions=nbgrader.server_extensions.$(part)=False)
 
 serve: $(READY)
 	$(BIN)/python book/_ext/serve.py $(SITE)

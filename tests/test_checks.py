@@ -268,6 +268,23 @@ def test_the_courses_own_answer_is_recognized(wrapped):
     assert "bncourse.reference.batch_norm_forward" in report.message
 
 
+def test_prints_are_shown_once_and_a_flood_is_cut(capsys):
+    def talkative(x, weight, bias, eps):
+        print("the mean is", x.mean(0))
+        return right(x, weight, bias, eps)
+
+    report_on(talkative)
+    assert capsys.readouterr().out.count("the mean is") == 1
+
+    def flood(x, weight, bias, eps):
+        for _ in range(10_000):
+            print("again and again")
+
+    report_on(flood)
+    printed = capsys.readouterr().out
+    assert len(printed) < 6000 and printed.count("is left out") == 1
+
+
 def test_profiler_of_the_caller_is_restored():
     def profiler(*_):
         return None

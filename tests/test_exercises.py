@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from exercise_notebooks import exercise_from
+from exercise_notebooks import exercise_from, main
 from nbclient import NotebookClient
 
 from bncourse.checks import EXERCISES
@@ -38,6 +38,21 @@ def test_there_is_an_exercise_for_every_solution():
 def test_exercise_is_in_step_with_its_solution(solution):
     made = exercise_from(solution)
     assert made == exercise_of(solution).read_text(encoding="utf-8"), "run `make exercises`"
+
+
+def test_answers_of_a_learner_are_never_overwritten(tmp_path, capsys):
+    assert main(ROOT / "solutions", tmp_path) == 0
+    notebook = tmp_path / "02_forward.ipynb"
+    untouched = notebook.read_text(encoding="utf-8")
+    own = tmp_path / "my_own.ipynb"
+    own.write_text("{}")
+    notebook.write_text(untouched.replace("raise NotImplementedError()", "return x", 1), encoding="utf-8")
+    assert main(ROOT / "solutions", tmp_path) == 1
+    assert "holds answers to batch_norm_forward." in capsys.readouterr().err
+    assert "return x" in notebook.read_text(encoding="utf-8") and own.exists()
+    notebook.write_text(untouched.replace("Batch norm in training mode", "Changed"), encoding="utf-8")
+    assert main(ROOT / "solutions", tmp_path) == 0, "a stub that was not answered is brought up to date"
+    assert notebook.read_text(encoding="utf-8") == untouched
 
 
 @every_notebook

@@ -71,7 +71,7 @@ def run_cells(shell: InteractiveShell, cells: list[str], place: Place) -> list[t
     """Run all cells, as "Run All" does but past errors; which cells raised what, counted from 1."""
     errors = []
     for number, source in enumerate(cells, 1):
-        place(f"cell {number}")
+        place(f"code cell {number}")
         result = shell.run_cell(source, store_history=False)
         error = result.error_before_exec or result.error_in_exec
         if isinstance(error, SystemExit):

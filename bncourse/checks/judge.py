@@ -99,6 +99,10 @@ class _Case:
         if self.named:
             first, *more = self.named[0].mistakes
             lines.append(f"Next{', for the first of them' if more else ''}: {first.asks}")
+        elif self.wrong:
+            lines.append(
+                f'Next: compare your intermediate values, one line at a time, or open a hint("{self.exercise.id}").'
+            )
         return "\n".join(filter(None, lines))
 
     def _properties(self) -> str:
@@ -116,7 +120,7 @@ class _Case:
         """The mistakes in a sentence each."""
         if not self.named:
             return self._only_fresh_is_wrong()
-        texts = [" And: ".join(f"{m.says} ({m.id})" for m in explanation.mistakes) for explanation in self.named]
+        texts = [" And: ".join(f"{m.says}" for m in explanation.mistakes) for explanation in self.named]
         if len(texts) > 1:
             return ["These explanations fit equally well:", texts[0], *(f"Or: {text}" for text in texts[1:])]
         together = len(self.named[0].mistakes) > 1

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from .limits import OutOfTime, time_limit
 
 PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
 SECONDS = 10.0  # for all calls of one check; the first may import a large library
+MOST_PRINTED = 5000  # characters that are shown of what a function prints
 FINAL = ("not attempted", "course")  # problems after which no other call tells more
 
 
@@ -68,6 +70,7 @@ def observe(exercise: Exercise, function: Callable, probes: Iterable[Probe], sec
     if isinstance(arrange, Problem):
         return [Outcome(problem=arrange)]
     outcomes: list[Outcome] = []
+    says = f"Your function did not return within {seconds:g} seconds, so it was stopped. Is there a loop without end?"
     with _quiet() as silence, contextlib.suppress(OutOfTime), time_limit(seconds):
         for probe in [*probes, probes[0]]:
             outcome = _call(exercise, function, arrange, probe)
@@ -76,28 +79,37 @@ def observe(exercise: Exercise, function: Callable, probes: Iterable[Probe], sec
                 return outcomes
             silence()  # what the first call prints is shown, the others would only repeat it
         return outcomes
-    says = f"Your function did not return within {seconds:g} seconds, so it was stopped. Is there a loop without end?"
     return [*outcomes, Outcome(problem=Problem("out of time", says))]
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[Callable]:
-    """Ignore warnings; the value silences what is printed from then on."""
-    with contextlib.ExitStack() as stack, warnings.catch_warnings(), np.errstate(all="ignore"):
+    """Ignore warnings and let some of what is printed through; the value silences all that is printed from then on."""
+    printed = _Printed(sys.stdout, MOST_PRINTED)
+    with warnings.catch_warnings(), np.errstate(all="ignore"), contextlib.redirect_stdout(printed):
         warnings.simplefilter("ignore")
-
-        def silence():
-            stack.pop_all().close()
-            stack.enter_context(contextlib.redirect_stdout(_Nowhere()))
-
-        yield silence
+        yield printed.close_ear
 
 
-class _Nowhere(io.TextIOBase):
-    """A stream that forgets everything."""
+class _Printed(io.TextIOBase):
+    """Passes on what is printed, up to a number of characters."""
+
+    def __init__(self, stream: TextIO, limit: int):
+        self.stream, self.left, self.told = stream, limit, False
 
     def write(self, text: str) -> int:
+        """Pass on what still fits, and say once that the rest was left out."""
+        if self.left > 0:
+            self.stream.write(text[: self.left])
+        elif not self.told:
+            self.stream.write("\n… (what your function prints after this is left out)\n")
+            self.told = True
+        self.left -= len(text)
         return len(text)
+
+    def close_ear(self) -> None:
+        """Pass on nothing more, and say nothing of it."""
+        self.left, self.told = 0, True
 
 
 # Calling

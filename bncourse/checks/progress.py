@@ -14,6 +14,7 @@ from pathlib import Path
 from .registry import EXERCISES, exercise_named
 
 FOLDER = ".bncourse-progress"
+LEFT = 'style="text-align: left; font-weight: normal"'  # Jupyter aligns cells right
 SWITCH = "BNCOURSE_KEEP_NO_PROGRESS"  # in the environment, so that it holds for child processes
 
 
@@ -53,11 +54,16 @@ class Progress:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        body = "".join(f"<tr>{''.join(f'<td>{html.escape(t)}</td>' for t in row)}</tr>" for row in self.rows())
-        head = "".join(f'<th scope="col">{title}</th>' for title in ("Chapter", "Exercise", "State"))
+        body = "".join(f"<tr>{_cells(row)}</tr>" for row in self.rows())
+        head = "".join(f'<th scope="col" {LEFT}>{title}</th>' for title in ("Chapter", "Exercise", "State"))
         caption = f"{len(self.solved)} of {len(EXERCISES)} exercises solved"
         table = f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         return f'<div class="bn-report">{table}</div>'
+
+
+def _cells(row: tuple[str, str, str]) -> str:
+    chapter, exercise, state = map(html.escape, row)
+    return f'<td {LEFT}>{chapter}</td><th scope="row" {LEFT}>{exercise}</th><td {LEFT}>{state}</td>'
 
 
 def progress() -> Progress:

@@ -40,7 +40,8 @@ class Report:
 
     def _repr_html_(self) -> str:
         lines = "".join(f"<div>{html.escape(line)}</div>" for line in self.message.splitlines())
-        folded = f"<details><summary>Traceback</summary><pre>{html.escape(self.details)}</pre></details>"
+        summary = '<summary style="cursor: pointer; display: list-item">Show the traceback</summary>'
+        folded = f"<details>{summary}<pre>{html.escape(self.details)}</pre></details>"
         return (
             f'<div class="bn-report" style="border-left: 4px solid {COLOURS[self.verdict]}; padding-left: 0.8em">'
             f"<strong>{html.escape(self.headline)}</strong>{lines}{folded if self.details else ''}</div>"

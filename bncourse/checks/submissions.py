@@ -325,7 +325,7 @@ def _place(folder: Path) -> str:
             place = stream.read(100)
     except OSError:
         return "before the first cell"
-    if re.fullmatch(r"cell \d+", place):
+    if re.fullmatch(r"code cell \d+", place):
         return f"in {place}"
     return f"when {place} was called" if place in EXERCISES else "nobody knows where"
 
@@ -387,7 +387,7 @@ def _judged(exercise: Exercise, observed: object, seed: int) -> tuple[str, tuple
 
 def _about(errors: list[tuple[int, str]]) -> str:
     """The cells that raised errors, in one line."""
-    shown = [f"cell {number} raised {text}" for number, text in errors[:3]]
+    shown = [f"code cell {number} raised {text}" for number, text in errors[:3]]
     more = [f"{len(errors) - 3} more cells raised errors"] if len(errors) > 3 else []
     return f"({'; '.join([*shown, *more])})" if errors else ""
 

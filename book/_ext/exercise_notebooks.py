@@ -15,6 +15,7 @@ from nbconvert.preprocessors import TagRemovePreprocessor
 from nbgrader.preprocessors import ClearOutput, ClearSolutions
 from traitlets.config import Config
 
+STUB = "raise NotImplementedError()"
 STEPS = [TagRemovePreprocessor, ClearSolutions, ClearOutput]
 SETTINGS = Config(
     TagRemovePreprocessor={"remove_cell_tags": {"solution-only"}},
@@ -33,16 +34,28 @@ def exercise_from(solution: Path) -> str:
     return text.rstrip("\n") + "\n"
 
 
-def main(solutions: Path, exercises: Path) -> None:
-    """Write the exercise of every solution, and remove what has no solution any more."""
+def answered(exercise: Path, made: str) -> list[str]:
+    """The ids of the cells in which a stub was replaced: someone works in this notebook."""
+    if not exercise.exists():
+        return []
+    stubs = {cell.id for cell in nbformat.reads(made, as_version=4).cells if STUB in cell.source}
+    cells = nbformat.read(exercise, as_version=4).cells
+    return [cell.id for cell in cells if cell.get("id") in stubs and STUB not in cell.source]
+
+
+def main(solutions: Path, exercises: Path) -> int:
+    """Write the exercise of every solution, but over nobody's answers; return the exit status."""
     exercises.mkdir(exist_ok=True)
-    made = {path.name: exercise_from(path) for path in sorted(solutions.glob("*.ipynb"))}
-    for name, text in made.items():
-        (exercises / name).write_text(text, encoding="utf-8")
-        print(exercises / name)
-    for older in set(exercises.glob("*.ipynb")) - {exercises / name for name in made}:
-        older.unlink()
+    made = {exercises / path.name: exercise_from(path) for path in sorted(solutions.glob("*.ipynb"))}
+    in_use = {path: ids for path, text in made.items() if (ids := answered(path, text))}
+    for path, text in made.items():
+        if path not in in_use:
+            path.write_text(text, encoding="utf-8")
+            print(path)
+    for path, ids in in_use.items():
+        print(f"{path} was left alone, as it holds answers to {', '.join(ids)}. Move it away first.", file=sys.stderr)
+    return 1 if in_use else 0
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:] or ["solutions", "exercises"]))
+    sys.exit(main(*map(Path, sys.argv[1:] or ["solutions", "exercises"])))

@@ -18,12 +18,26 @@ def setup(app: Sphinx) -> dict:
         html=(visit_hidden_code, myst_nb.depart_HideCellInput),
     )
     app.connect("html-collect-pages", front_door)
+    app.connect("html-page-context", name_toggles, priority=900)  # after the theme made its functions
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def front_door(app: Sphinx) -> Iterator[tuple[str, dict, str]]:
     """``index.html`` beside ``book/``: the redirect of Jupyter Book has no title and no text."""
     yield "index", {}, "front-door.html"
+
+
+def name_toggles(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
+    """Name the arrows that unfold the contents of a chapter; to the theme they are decoration."""
+    generate = context["generate_toctree_html"]
+
+    def with_names(*args: object, **kwargs: object) -> object:
+        contents = generate(*args, **kwargs)
+        for summary in contents.select("li > details > summary"):
+            summary["aria-label"] = f"Pages that belong to {summary.find_parent('li').a.text}"
+        return contents
+
+    context["generate_toctree_html"] = with_names
 
 
 def visit_citation(translator: HTML5Translator, node: nodes.citation) -> None:
