@@ -30,7 +30,7 @@ $(READY): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
-	@$(BIN)/jupyter labextension disable --level=sys_prefix @jupyter/nbgrader # only its preprocessors are used
+	@$(BIN)/jupyter labextension disable --level=sys_prefix @jupyter/nbgrader 2>/dev/null # only its preprocessors are used
 	@touch $@
 
 # Sphinx keeps pages that left the table of contents, and does not see changes of its extensions.

@@ -99,7 +99,9 @@ def test_folder_that_cannot_be_written_costs_only_the_memory(capsys):
 def test_progress_is_a_table_with_headers_and_says_its_state_in_words():
     check("stable_variance", variance)
     markup = progress()._repr_html_()
-    assert markup.count('<th scope="col">') == 3 and "<caption>1 of 12" in markup
+    assert (
+        markup.count('<th scope="col"') == 3 and markup.count('<th scope="row"') == 12 and "<caption>1 of 12" in markup
+    )
     assert "✓ solved" in markup and "○ open" in markup
 
 

@@ -94,7 +94,7 @@ def test_a_mistake_is_named_and_the_other_exercises_keep_their_verdicts(tmp_path
     assert "You subtracted β" in rows["batch_norm_forward"].message
     assert "no function named stable_variance is defined" in rows["stable_variance"].message.lower()
     assert (
-        "cell 8 raised NameError: name 'stable_variance'" in rows["stable_variance"].message
+        "code cell 8 raised NameError: name 'stable_variance'" in rows["stable_variance"].message
     )  # empty ones do not count
 
 
@@ -115,8 +115,8 @@ def test_what_works_in_a_kernel_works(tmp_path):
 def test_an_error_in_a_cell_is_mentioned_and_the_others_run(tmp_path):
     row = checked(tmp_path, START, "", "1 / 0", "input()", "def f(:", FORWARD, CHECK)
     assert row.verdict == "correct"
-    assert "cell 2 raised ZeroDivisionError: division by zero; cell 3 raised EOFError" in row.message
-    assert "cell 4 raised SyntaxError" in row.message
+    assert "code cell 2 raised ZeroDivisionError: division by zero; code cell 3 raised EOFError" in row.message
+    assert "code cell 4 raised SyntaxError" in row.message
 
 
 # Which exercises a notebook should hold
@@ -177,13 +177,13 @@ def test_folders_and_missing_files_get_a_row(tmp_path):
 # Notebooks that do not reach their end: nothing in them is correct
 
 ENDLESS = {
-    "a cell": ("while True: pass", "after 5 seconds, in cell 4."),
+    "a cell": ("while True: pass", "after 5 seconds, in code cell 4."),
     "a function that stops the clock": (
         "import signal\ndef batch_norm_forward(*a):\n    signal.setitimer(signal.ITIMER_REAL, 0)\n    while True: pass",
         "after 5 seconds, when batch_norm_forward was called.",
     ),
-    "printing": ("while True: print('x' * 1000)", "printed more than 1 MB and was stopped, in cell 4."),
-    "printing by a child": ("import os\nos.system('yes')", "printed more than 1 MB and was stopped, in cell 4."),
+    "printing": ("while True: print('x' * 1000)", "printed more than 1 MB and was stopped, in code cell 4."),
+    "printing by a child": ("import os\nos.system('yes')", "printed more than 1 MB and was stopped, in code cell 4."),
 }
 
 
@@ -207,14 +207,14 @@ def test_what_does_not_end_is_stopped(endless, name):
 @pytest.mark.parametrize(
     "cell, says",
     [
-        ("import sys\nsys.exit()", "It called exit, in cell 4."),
-        ("exit()", "It called exit, in cell 4."),
-        ("quit", "It called exit, in cell 4."),
-        ("import os\nos._exit(0)", "Its process ended too early, in cell 4."),
-        ("import ctypes\nctypes.string_at(0)", "SIGSEGV (Segmentation fault), in cell 4."),
-        ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "SIGKILL (Killed), in cell 4."),
-        ("import numpy\nnumpy.ones(10**9)", "more than 384 MB of memory, in cell 4."),
-        ("many = []\nwhile True: many.append([0] * 10**6)", "more than 384 MB of memory, in cell 4."),
+        ("import sys\nsys.exit()", "It called exit, in code cell 4."),
+        ("exit()", "It called exit, in code cell 4."),
+        ("quit", "It called exit, in code cell 4."),
+        ("import os\nos._exit(0)", "Its process ended too early, in code cell 4."),
+        ("import ctypes\nctypes.string_at(0)", "SIGSEGV (Segmentation fault), in code cell 4."),
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "SIGKILL (Killed), in code cell 4."),
+        ("import numpy\nnumpy.ones(10**9)", "more than 384 MB of memory, in code cell 4."),
+        ("many = []\nwhile True: many.append([0] * 10**6)", "more than 384 MB of memory, in code cell 4."),
         ("print('x' * 2 * 10**6)", "printed more than 1 MB"),
         (
             "def batch_norm_forward(x, weight, bias, eps):\n    import os\n    os._exit(0)",
@@ -491,7 +491,7 @@ def test_an_interrupt_ends_the_notebooks_and_records_what_was_done(tmp_path):
     assert not psutil.pid_exists(int(pid.read_text()))
     rows = json.loads((tmp_path / "r.json").read_text())
     assert [row["verdict"] for row in rows] == ["correct", "not checked", "not checked"]
-    assert rows[1]["message"] == "The grading was interrupted, in cell 4."
+    assert rows[1]["message"] == "The grading was interrupted, in code cell 4."
     assert rows[2]["message"] == "The grading was interrupted, before the first cell."
 
 

@@ -128,6 +128,10 @@ def _around_right_mean(s: Normalization) -> np.ndarray:
     return s.data - Normalization.mean.compute(s)
 
 
+def _right_var(s: Normalization) -> np.ndarray:
+    return s.data.var(s.axes, keepdims=True)
+
+
 SAME_EPSILON = {"epsilon": lambda s: s.eps}  # replaces nothing, but no second mistake can replace this step
 
 
@@ -154,6 +158,9 @@ STATISTICS_MISTAKES = (
         "You added ε after the square root; it belongs inside, next to the variance.",
         "What is √(0 + ε), and what is √0 + ε?",
         {"std": lambda s: np.sqrt(s.var) + s.epsilon},
+        {"standardized": lambda s: s.centered / np.sqrt(s.var) + s.epsilon},
+        {"std": lambda s: np.sqrt(s.var) + np.sqrt(s.epsilon)},
+        {"std": lambda s: 1 / (1 / np.sqrt(s.var) + s.epsilon)},
     ),
     Mistake(
         "F03",
@@ -270,6 +277,7 @@ STATISTICS_MISTAKES = (
         "Change one sample of the batch: which outputs move in batch norm, and which in yours?",
         {"axes": lambda s: (1,)},
         {"axes": lambda s: tuple(range(1, s.x.ndim))},
+        {"mean": lambda s: s.x.mean(1), "var": lambda s: s.x.var(1)},  # without keepdims
     ),
     Mistake(
         "C17",
@@ -286,7 +294,7 @@ IMAGE_MISTAKES = (
         "In images all positions of a channel share them.",
         "How many means does an input of shape (32, 3, 8, 8) have?",
         {"axes": lambda s: (0,)},
-        {"mean": lambda s: s.x.mean(0, keepdims=True), "spread": _around_right_mean},
+        {"mean": lambda s: s.x.mean(0, keepdims=True), "var": _right_var},
         {"var": lambda s: s.x.var(0, keepdims=True)},
     ),
     Mistake(
@@ -294,7 +302,7 @@ IMAGE_MISTAKES = (
         "You normalized each image alone: that is instance norm.",
         "Over which axes do the values of one channel lie, in the whole batch?",
         {"axes": lambda s: tuple(range(2, s.x.ndim))},
-        {"mean": lambda s: s.x.mean(tuple(range(2, s.x.ndim)), keepdims=True), "spread": _around_right_mean},
+        {"mean": lambda s: s.x.mean(tuple(range(2, s.x.ndim)), keepdims=True), "var": _right_var},
         {"var": lambda s: s.x.var(tuple(range(2, s.x.ndim)), keepdims=True)},
     ),
     Mistake(
@@ -460,7 +468,10 @@ def with_forms(mistakes: tuple[Mistake, ...], id: str, *forms: Form) -> tuple[Mi
 
 
 FORWARD_IMAGE_MISTAKES = with_forms(
-    IMAGE_MISTAKES, "C07", {**IN_ROWS, "y": _back_in_shape}, {**IN_COLUMNS, "y": _back_in_shape}
+    with_forms(IMAGE_MISTAKES, "C07", {**IN_ROWS, "y": _back_in_shape}, {**IN_COLUMNS, "y": _back_in_shape}),
+    "C20",
+    {"y": lambda s: np.moveaxis(s.scale * s.x_hat + s.shift, 1, -1).reshape(s.x.shape)},
+    {"y": lambda s: np.moveaxis(s.scale * s.x_hat + s.shift, 1, 0).reshape(s.x.shape)},
 )
 
 STABLE_VARIANCE_MISTAKES = (
@@ -704,7 +715,12 @@ VARIANCE = Exercise(
     probes=_variance_probes(25),
     fresh=lambda rng: {"x": rng.normal(3, 2, (int(rng.integers(4, 30)), int(rng.integers(2, 6)))).astype(np.float32)},
     mistakes=(
-        *chosen(STATISTICS_MISTAKES, "F01", "F06", "F19", "F30", "F37", "C05", "C17"),
+        *with_forms(
+            chosen(STATISTICS_MISTAKES, "F01", "F06", "F19", "F30", "F37", "C05", "C17"),
+            "C17",
+            {"result": lambda s: s.x.var()},
+            {"spread": lambda s: s.x - s.x.mean()},
+        ),
         *STABLE_VARIANCE_MISTAKES,
     ),
     properties=(

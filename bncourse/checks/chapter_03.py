@@ -201,10 +201,43 @@ def _in_places(forms: tuple[Form, ...]) -> Iterator[Form]:
             yield {**form, "term_axes": lambda s: channel_axes(s.x)}
 
 
-_IN_STATISTICS = chosen(STATISTICS_MISTAKES, "F01", "F02", "F04", "F06", "F14", "F15", "F19", "F40")
-_IN_AXES = _in_terms_too(chosen(STATISTICS_MISTAKES, "C05", "C17"))
+_IN_STATISTICS = chosen(STATISTICS_MISTAKES, "F01", "F02", "F04", "F06", "F08", "F14", "F15", "F19", "F40")
+
+
+def _by_stages(s: BatchNormBackward) -> np.ndarray:
+    """The path through the variance, with the right power of σ² + ε whatever the standard deviation is."""
+    dvar = (s.dx_hat * s.centered).sum(s.term_axes, keepdims=True) / s.m * (s.var + s.epsilon) ** -1.5
+    return s.std * s.centered * dvar
+
+
+_BY_STAGES = with_forms(
+    with_forms(_IN_STATISTICS, "F02", {"std": lambda s: np.sqrt(s.var) + s.epsilon, "var_term": _by_stages}),
+    "F04",
+    {"std": lambda s: s.var + s.epsilon, "var_term": _by_stages},
+)
+_DVAR = {"dvar": lambda s: -0.5 * (s.var.reshape(-1) + s.epsilon) ** -1.5 * s.dinv_std}
+_BY_NODES = with_forms(
+    with_forms(_IN_STATISTICS, "F02", {"std": lambda s: np.sqrt(s.var) + s.epsilon, **_DVAR}),
+    "F04",
+    {"std": lambda s: s.var + s.epsilon, **_DVAR},
+)
+_IN_AXES = with_forms(
+    _in_terms_too(chosen(STATISTICS_MISTAKES, "C05", "C17")),
+    "C17",
+    {"term_axes": lambda s: tuple(range(s.x.ndim))},
+)
+_TERMS_WITHOUT_AXES = {
+    "mean_term": lambda s: s.dx_hat.mean(s.axes),
+    "projection": lambda s: (s.dx_hat * s.inner).mean(s.axes),
+}
+_C14 = with_forms(
+    chosen(IMAGE_MISTAKES, "C14"),
+    "C14",
+    {**_TERMS_WITHOUT_AXES, "mean": lambda s: s.x.mean(s.axes), "var": lambda s: s.x.var(s.axes)},
+    _TERMS_WITHOUT_AXES,
+)
 _IN_IMAGE_AXES = with_forms(
-    _in_terms_too(chosen(IMAGE_MISTAKES, "C01", "C02", "C09", "C14", "C18")) + chosen(IMAGE_MISTAKES, "C07"),
+    _in_terms_too(chosen(IMAGE_MISTAKES, "C01", "C02", "C09", "C18")) + _C14 + chosen(IMAGE_MISTAKES, "C07"),
     "C07",
     {
         **IN_ROWS,
@@ -333,12 +366,14 @@ PATH_MISTAKES = (
         "If all x are doubled, how does each of your three terms change?",
         {**SAME_X_HAT, "projection": lambda s: BatchNormBackward.projection.compute(s) / s.std},
         {**SAME_X_HAT, "projection": lambda s: BatchNormBackward.projection.compute(s) / s.std**2},
+        {**SAME_X_HAT, "projection": lambda s: BatchNormBackward.projection.compute(s) / s.std**3},
     ),
     Mistake(
         "B47",
-        "1/√(σ² + ε) multiplies only the first of the three terms of dx. It belongs to all of them.",
-        "Where do your parentheses open and close?",
+        "1/√(σ² + ε) multiplies only some of the three terms of dx. It belongs to all of them.",
+        "If all x are doubled, how does each of your three terms change?",
         {"dx": lambda s: s.inv_std * s.dx_hat - s.mean_term - s.var_term},
+        {"dx": lambda s: s.inv_std * (s.dx_hat - s.var_term) - s.mean_term},
     ),
     Mistake(
         "B48",
@@ -429,10 +464,27 @@ PARAM_MISTAKES = (
         "You did not sum the gradients of γ and β over the batch.",
         "How many numbers should dbias have?",
         {"param_axes": lambda s: ()},
+        {"param_axes": lambda s: tuple(range(2, s.x.ndim))},
+    ),
+)
+
+TABLE_PARAM_MISTAKES = (
+    Mistake(
+        "B32",
+        "You summed dweight and dbias over the features. They have one number per feature: sum over the batch.",
+        "Which axis of (N, C) must remain?",
+        {"param_axes": lambda s: (1,)},
     ),
 )
 
 IMAGE_PATH_MISTAKES = (
+    Mistake(
+        "C20",
+        "You moved the channels, and put dx back into shape without moving the channels back.",
+        "Which axis is the first before your last reshape?",
+        {"dx": lambda s: np.moveaxis(BatchNormBackward.dx.compute(s), 1, -1).reshape(s.x.shape)},
+        {"dx": lambda s: np.moveaxis(BatchNormBackward.dx.compute(s), 1, 0).reshape(s.x.shape)},
+    ),
     Mistake(
         "B15",
         "You divided by N, or by H·W. In images every position of every sample counts: m = N·H·W.",
@@ -465,9 +517,11 @@ IMAGE_PATH_MISTAKES = (
     ),
     Mistake(
         "C06",
-        "γ of shape (C,) lines up with the last axis of dy, the columns, instead of the channels.",
+        "An array of shape (C,), such as γ or dbias, lines up with the last axis, the columns, instead of the channels.",
         "With which axis of (N, C, H, W) does NumPy align an array of shape (C,)?",
         {"param_shape": lambda s: (-1,)},
+        {"param_shape": lambda s: (-1, 1)},
+        {"mean_term": lambda s: s.gain * s.bias_sum / s.m, "projection": lambda s: s.gain * s.weight_sum / s.m},
         {
             "param_shape": lambda s: (-1,),
             "mean_term": lambda s: _mean_over(s.dx_hat, s.axes),
@@ -514,9 +568,22 @@ NODE_MISTAKES = (
     ),
     Mistake(
         "B40",
-        "dinv_std uses x̂ where u belongs.",
+        "dinv_std uses x̂ or x where u belongs.",
         "x̂ = u · inv_std: what is ∂x̂/∂inv_std?",
         {"dinv_std": lambda s: (s.dx_hat * s.x_hat).sum(0)},
+        {"dinv_std": lambda s: (s.dx_hat * s.x).sum(0)},
+    ),
+    Mistake(
+        "B32",
+        "You summed dweight and dbias over the features. They have one number per feature: sum over the batch.",
+        "Which axis of (N, C) must remain?",
+        {"dbias": lambda s: s.dy.sum(1), "dweight": lambda s: (s.dy * s.x_hat).sum(1)},
+    ),
+    Mistake(
+        "B31",
+        "You summed dweight and dbias over the features, too: every feature has a γ and a β of its own.",
+        "How many numbers should dbias have?",
+        {"dbias": lambda s: s.dy.sum(), "dweight": lambda s: (s.dy * s.x_hat).sum()},
     ),
     Mistake(
         "B13",
@@ -538,6 +605,8 @@ NODE_MISTAKES = (
         {"dvar": lambda s: -0.5 * s.inv_std * s.dinv_std},
         {"dvar": lambda s: -0.5 * s.dinv_std / s.inv_std},
         {"dvar": lambda s: 0.5 * s.inv_std * s.dinv_std},
+        {"dvar": lambda s: -0.5 * s.inv_std**1.5 * s.dinv_std},
+        {"dvar": lambda s: -0.5 * s.inv_std**6 * s.dinv_std},
     ),
     Mistake(
         "B45",
@@ -618,6 +687,7 @@ NODE_MISTAKES = (
         "By how much does the mean move when one sample moves by 1?",
         {"through_var": lambda s: 2 * s.u * s.dvar},
         {"from_mean": lambda s: s.dmean},
+        {"through_var": lambda s: 2 * s.u * s.dvar, "from_mean": lambda s: s.dmean},
     ),
     Mistake(
         "B10",
@@ -747,7 +817,7 @@ NODES = Exercise(
     fresh=_fresh_table,
     mistakes=(
         *NODE_MISTAKES,
-        *_IN_STATISTICS,
+        *_BY_NODES,
         Mistake(
             "B19",
             "ε is missing in the backward pass. It is the same as in the forward pass.",
@@ -782,7 +852,7 @@ BACKWARD = Exercise(
     operation=BatchNormBackward,
     probes=_backward_probes(31, (6, 3), (4, 4), (3, 3)),
     fresh=_fresh_table,
-    mistakes=(*PATH_MISTAKES, *PARAM_MISTAKES, *_IN_STATISTICS, *_IN_AXES),
+    mistakes=(*PATH_MISTAKES, *PARAM_MISTAKES, *TABLE_PARAM_MISTAKES, *_BY_STAGES, *_IN_AXES),
     properties=PROPERTIES,
     hints=(
         "dx has three terms: the direct path, the path through the mean, the path through the variance.",
@@ -803,7 +873,7 @@ BACKWARD_IMAGES = Exercise(
         *PATH_MISTAKES,
         *IMAGE_PATH_MISTAKES,
         *PARAM_MISTAKES,
-        *_IN_STATISTICS,
+        *_BY_STAGES,
         *_IN_AXES,
         *_IN_IMAGE_AXES,
     ),

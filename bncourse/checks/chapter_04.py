@@ -18,6 +18,7 @@ from .chapter_02 import (
     one_pass,
     random_inputs,
     refuse_one_sample,
+    with_forms,
     with_small_variance,
 )
 from .chapter_03 import CHANGING, IMAGE_PATH_MISTAKES, PARAM_MISTAKES, PATH_MISTAKES, SHAPES, BatchNormBackward
@@ -227,10 +228,14 @@ SHARED_RUNNING_MISTAKES = (
     ),
     Mistake(
         "R29",
-        "You added the new value without letting the old one shrink: the two weights must add up to 1.",
+        "The weights of the old and of the new value must add up to 1: one of the two did not shrink.",
         "What happens to your average if every batch has the mean 1?",
         {"mean_kept": lambda s: 1.0, "var_kept": lambda s: 1.0},
         {"mean_kept": lambda s: 1.0, "var_kept": lambda s: 1.0, "share": lambda s: 1.0},
+        {
+            "next_mean": lambda s: s.mean_kept * s.running_mean + s.batch_mean,
+            "next_var": lambda s: s.var_kept * s.running_var + s.batch_var,
+        },
     ),
     Mistake(
         "R30",
@@ -304,6 +309,26 @@ SHARED_RUNNING_MISTAKES = (
         },
     ),
     Mistake(
+        "C14",
+        "The mean that you subtract for the variance has the shape (C,), so it lines up with the last axis of x instead "
+        "of the channels.",
+        "Which shapes do x.mean((0, 2, 3)) and x have, and how does NumPy align them?",
+        {"spread": lambda s: s.data - s.mean.reshape(-1)},
+    ),
+    Mistake(
+        "C15",
+        "Your batch statistics kept the four axes of x, but the running statistics have the shape (C,).",
+        "How many axes does running_mean have, and how many has your mean of the batch?",
+        {"batch_mean": lambda s: s.mean, "batch_var": lambda s: s.var},
+    ),
+    Mistake(
+        "C05",
+        "You averaged over the features of each sample: those are the statistics of layer norm.",
+        "How many running means does a layer with 3 channels have?",
+        _over(1, 2, 3),
+        _over(1),
+    ),
+    Mistake(
         "C01",
         "You averaged over the batch axis alone. In images all positions of a channel share their statistics.",
         "How many running means does a layer with 3 channels have?",
@@ -346,6 +371,7 @@ MOMENTUM_MISTAKES = (
         {"share": lambda s: 0.1},
         {"share": lambda s: 0.9},
         {"share": lambda s: 0.01},
+        {"share": lambda s: 0.5},
     ),
 )
 
@@ -358,6 +384,10 @@ CUMULATIVE_MISTAKES = (
         {"share": lambda s: np.float64(1) / s.num_batches_tracked},
         {"share": lambda s: 1 / max(s.num_batches_tracked, 1)},
         {"share": lambda s: 1 / (s.num_batches_tracked + 2)},
+        {  # counted twice
+            "share": lambda s: 1 / (s.num_batches_tracked + 2),
+            "new_num_batches_tracked": lambda s: float(s.num_batches_tracked + 2),
+        },
         {"share": lambda s: s.num_batches_tracked / (s.num_batches_tracked + 1)},
         {"share": lambda s: 0.1},
         {"share": lambda s: 0.5},
@@ -490,6 +520,21 @@ TRAINING_GRADIENT = Mistake(
 AT_THE_MEAN = "What should y be where x equals running_mean?"
 ONE_STEP = "If x grows by one running standard deviation, by how much should y grow?"
 
+RESHAPED = Mistake(
+    "C07",
+    "You used reshape to bring the channels to the end. But reshape does not move axes: "
+    "the values of different channels are mixed.",
+    "For x of shape (2, 3, 1, 2), which channels are in the first column of x.reshape(-1, 3)?",
+    {
+        "data": lambda s: s.x.reshape(-1, s.x.shape[1]),
+        "mean": lambda s: s.running_mean,
+        "var": lambda s: s.running_var,
+        "param_shape": lambda s: (-1,),
+        "x_hat": lambda s: s.standardized,
+        "y": lambda s: (s.scale * s.x_hat + s.shift).reshape(s.x.shape),
+    },
+)
+
 EVALUATION_MISTAKES = (
     BATCH_STATISTICS,
     *RUNNING_STD,
@@ -502,7 +547,12 @@ EVALUATION_MISTAKES = (
             "mean": lambda s: 0.9 * _per_channel(s, s.running_mean) + 0.1 * _batch_mean(s),
             "var": lambda s: 0.9 * _per_channel(s, s.running_var) + 0.1 * _unbiased(s),
         },
+        {
+            "mean": lambda s: 0.9 * _per_channel(s, s.running_mean) + 0.1 * _batch_mean(s),
+            "var": lambda s: 0.9 * _per_channel(s, s.running_var) + 0.1 * _batch_var(s),
+        },
     ),
+    RESHAPED,
     Mistake(
         "R35",
         "In y = scale · x + shift, your shift is wrong. It takes back what scale · running_mean adds.",
@@ -523,7 +573,7 @@ EVALUATION_MISTAKES = (
 EVALUATION_BACKWARD_MISTAKES = (
     TRAINING_GRADIENT,
     BATCH_STATISTICS,
-    *RUNNING_STD,
+    *with_forms(RUNNING_STD, "R14", {"inv_std": lambda s: 1 / (s.var + s.epsilon)}),
     RAW_STATISTICS,
     Mistake(
         "R38",

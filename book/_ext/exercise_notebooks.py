@@ -1,7 +1,8 @@
 """Make the exercise notebooks from the worked solutions.
 
 Everything between ``### BEGIN SOLUTION`` and ``### END SOLUTION`` becomes a stub, cells tagged
-``solution-only`` go, and the title says Exercises instead of Solutions. Cell ids stay.
+``solution-only`` go, the title says Exercises instead of Solutions, and the page's description
+is the one kept under ``bncourse`` in the metadata. Cell ids stay.
 
     python book/_ext/exercise_notebooks.py [SOLUTIONS EXERCISES]
 """
@@ -30,6 +31,7 @@ def exercise_from(solution: Path) -> str:
     if not title.source.startswith("# Solutions "):
         raise ValueError(f"{solution}: expected the title '# Solutions N: ...', got {title.source.splitlines()[0]!r}")
     title.source = title.source.replace("# Solutions ", "# Exercises ", 1)
+    notebook.metadata.myst.html_meta.description = notebook.metadata.bncourse.pop("exercise_description")
     text, _ = NotebookExporter(config=SETTINGS, preprocessors=STEPS).from_notebook_node(notebook)
     return text.rstrip("\n") + "\n"
 
