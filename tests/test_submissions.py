@@ -26,14 +26,14 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMAND = (sys.executable, "-m", "bncourse.checks")
 START = "import numpy as np\nfrom bncourse.checks import check"
 RIGHT = {
+    "batch_norm_forward": """
+def batch_norm_forward(x, weight, bias, eps):
+    return weight * (x - x.mean(0)) / np.sqrt(x.var(0) + eps) + bias
+""",
     "normalize_channels": """
 def normalize_channels(x, eps):
     axes = (0, *range(2, x.ndim))
     return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + eps)
-""",
-    "batch_norm_forward": """
-def batch_norm_forward(x, weight, bias, eps):
-    return weight * (x - x.mean(0)) / np.sqrt(x.var(0) + eps) + bias
 """,
     "batch_norm_forward_images": """
 def batch_norm_forward_images(x, weight, bias, eps):
@@ -89,7 +89,7 @@ def test_an_untouched_notebook_is_not_attempted(tmp_path):
 def test_a_mistake_is_named_and_the_other_exercises_keep_their_verdicts(tmp_path):
     cells = chapter_2(batch_norm_forward=WRONG, stable_variance="")
     rows = {row.exercise: row for row in check_notebook(write(tmp_path / "a.ipynb", cells, "02_forward"), Limits())}
-    assert [row.verdict for row in rows.values()] == ["correct", "incorrect", "correct", "not attempted"]
+    assert [row.verdict for row in rows.values()] == ["incorrect", "correct", "correct", "not attempted"]
     assert rows["batch_norm_forward"].mistakes == ("F32",)
     assert "You subtracted β" in rows["batch_norm_forward"].message
     assert "no function named stable_variance is defined" in rows["stable_variance"].message.lower()
