@@ -1,5 +1,6 @@
 """Outputs on the site are those of the present notebooks, package and versions; failures are named."""
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 
 
 @pytest.fixture
-def book(tmp_path) -> Path:
+def book(tmp_path, monkeypatch) -> Path:
     """A book of two notebooks, which import a package of one number."""
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))  # execution.main sets it; undone afterwards
     (tmp_path / "_config.yml").write_text("title: Two pages\n")
     (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: one\nchapters:\n  - file: two\n")
     (tmp_path / "bncourse").mkdir()

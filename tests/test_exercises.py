@@ -17,6 +17,12 @@ SOLUTIONS = sorted((ROOT / "solutions").glob("*.ipynb"))
 every_notebook = pytest.mark.parametrize("solution", SOLUTIONS, ids=lambda path: path.stem)
 
 
+@pytest.fixture(autouse=True)
+def package_of_this_folder(monkeypatch):
+    """Kernels import the package from here, whatever another test left in the environment."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
 def exercise_of(solution: Path) -> Path:
     return ROOT / "exercises" / solution.name
 

@@ -42,7 +42,9 @@ FRONT_DOOR = "index.html"  # it only leads on to the course
 HTML = (path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html") if "_static" not in path.parts)
 PAGES = sorted(set(HTML) - {FRONT_DOOR})
 CONTENT = [page for page in PAGES if page != "search.html"]
-CHAPTERS = [page for page in CONTENT if re.match(r"\d+_", Path(page).name)]
+CHAPTERS = [page for page in CONTENT if re.match(r"book/\d+_", page)]
+EXERCISES = [page for page in CONTENT if page.startswith("exercises/")]
+SOLUTIONS = [page for page in CONTENT if page.startswith("solutions/")]
 DOWNLOADS = [page for page in CONTENT if (SITE / "_sources" / page).with_suffix(".ipynb").exists()]
 
 
@@ -148,7 +150,7 @@ def test_page_describes_itself(page: str):
 
 
 def test_there_is_something_to_test():
-    assert CHAPTERS and DOWNLOADS
+    assert CHAPTERS and DOWNLOADS and EXERCISES and SOLUTIONS
     assert any(parsed(page).select(".bn-figure") for page in CHAPTERS)
     assert any(parsed(page).select(".math-block .eqno") for page in CHAPTERS)
     assert WITH_SLIDERS
@@ -215,6 +217,19 @@ def test_palette_is_legible_on_the_page(browser: Browser, server: str, theme: st
         and (ratio := chromium.contrast(getattr(colour, theme), paper)) < chromium.LEAST_CONTRAST
     }
     assert not weak
+
+
+@pytest.mark.parametrize("page", EXERCISES)
+def test_exercises_are_shown_as_a_learner_finds_them(page: str):
+    assert "raise NotImplementedError()" in parsed(page).text
+    assert not parsed(page).select(".cell_output")
+
+
+@pytest.mark.parametrize("page", SOLUTIONS)
+def test_solutions_are_shown_with_their_results_and_without_markers(page: str):
+    checks = parsed(page).select(".cell_output .bn-report strong")
+    assert len(checks) >= 3 and all("✓ Correct." in check.text for check in checks)
+    assert "SOLUTION" not in parsed(page).text
 
 
 @pytest.mark.parametrize("page", CHAPTERS)

@@ -103,6 +103,7 @@ class _Case:
             lines.append(
                 f'Next: compare your intermediate values, one line at a time, or open a hint("{self.exercise.id}").'
             )
+        lines.append(f"(Seed of the random input: {self.seed}.)")
         return "\n".join(filter(None, lines))
 
     def _properties(self) -> str:
