@@ -1,5 +1,6 @@
 """The checks themselves: verdicts, structure, names, help, limits and the parametrised implementations."""
 
+import functools
 import inspect
 import sys
 import time
@@ -297,6 +298,94 @@ def test_profiler_of_the_caller_is_restored():
         sys.setprofile(None)
 
 
+def test_a_stub_for_some_inputs_is_an_attempt():
+    def half_done(x, weight, bias, eps):
+        if len(x) != len(EXERCISES["batch_norm_forward"].probes[0].inputs["x"]):
+            raise NotImplementedError
+        return right(x, weight, bias, eps)
+
+    assert report_on(half_done).verdict == "incorrect"
+
+
+def test_a_stub_behind_a_decorator_is_a_stub():
+    def batch_norm_forward(x, weight, bias, eps):
+        raise NotImplementedError
+
+    @functools.wraps(batch_norm_forward)
+    def wrapper(*args, **kwargs):
+        return batch_norm_forward(*args, **kwargs)
+
+    assert report_on(wrapper).verdict == "not attempted"
+
+
+def test_error_on_the_second_call_is_told():
+    seen = set()
+
+    def once(x, weight, bias, eps):
+        key = x.tobytes() + repr(eps).encode()
+        if key in seen:
+            raise RuntimeError("seen before")
+        seen.add(key)
+        return right(x, weight, bias, eps)
+
+    report = report_on(once)
+    assert report.verdict == "incorrect" and "seen before" in report.message
+
+
+CALLS = {
+    "other names": lambda a, b, c, d: right(a, b, c, d),
+    "other order": lambda eps, bias, weight, x: right(x, weight, bias, eps),
+    "wrapper": lambda *args: right(*args),
+    "by keyword": lambda **inputs: right(**inputs),
+    "more with defaults": lambda x, weight, bias, eps, axis=0: right(x, weight, bias, eps),
+}
+
+
+@pytest.mark.parametrize("function", CALLS.values(), ids=CALLS)
+def test_function_may_name_and_order_its_parameters_as_it_likes(function):
+    assert report_on(function).verdict == "correct"
+
+
+def test_outputs_may_be_stacked_and_missing_keys_are_told():
+    def stacked(x, running_mean, running_var, momentum):
+        mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), ddof=1)
+        return np.stack([running_mean + momentum * (mean - running_mean), running_var + momentum * (var - running_var)])
+
+    assert report_on(stacked, "update_running_stats").verdict == "correct"
+    report = report_on(lambda dy, x, weight, eps: {"dgamma": 1.0}, "batch_norm_backward_nodes")
+    assert "lacks the keys dbias, dweight" in report.message and "instead: dgamma" in report.message
+
+
+class Rude(BaseException):
+    def __str__(self):
+        raise RuntimeError
+
+
+def test_no_error_of_a_learner_escapes():
+    def rude(x, weight, bias, eps):
+        raise Rude
+
+    assert "Your function raised Rude" in report_on(rude).message
+
+
+def test_user_can_stop_a_check():
+    def stopped(x, weight, bias, eps):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        report_on(stopped)
+    assert sys.getprofile() is None
+
+
+def test_fresh_data_is_compared_with_a_tolerance_that_no_mistake_passes():
+    fixed = {probe.inputs["x"].tobytes() for probe in EXERCISES["batch_norm_forward"].probes}
+
+    def nearly(x, weight, bias, eps):
+        return right(x, weight, bias, eps) * (1 if x.tobytes() in fixed else 1.005)
+
+    assert report_on(nearly).verdict == "incorrect"
+
+
 # Time
 
 
@@ -313,6 +402,13 @@ def test_endless_loop_is_interrupted_even_if_it_swallows_exceptions():
     outcomes = observe(exercise, stubborn, exercise.probes, seconds=0.2)
     assert time.monotonic() - began < 3
     assert outcomes[-1].problem.kind == "out of time"
+
+
+def test_time_limit_inside_another_leaves_that_one_running():
+    with pytest.raises(OutOfTime), time_limit(0.2):
+        with time_limit(10):
+            pass
+        time.sleep(5)
 
 
 def test_time_limit_leaves_nothing_behind():
@@ -435,6 +531,11 @@ HELP = {
     "shift": (lambda y, x: y + 0.7, "off by the same amount, 0.7"),
     "shift per channel": (lambda y, x: y + x.mean(0), "shifted by an amount of its own, and that is μ."),
     "one channel": (in_one_channel, "y is wrong only in channel 1"),
+    "sign": (lambda y, x: -y, "y has the wrong sign."),
+    "zeros": (lambda y, x: y * (np.arange(x.shape[1]) > 0), "y is all 0 in channel 0"),
+    "all zeros": (lambda y, x: 0 * y, "y is all 0."),
+    "rounded": (lambda y, x: y.round(2), "nearly right, to two or three digits"),
+    "reshaped": (lambda y, x: y.reshape(-1), "the values are right."),
     "anything": (lambda y, x: np.sin(y), "First wrong value: y[0, 0] is "),
     "a property": (lambda y, x: y + 0.1 * x, "The first that does not: every channel of y has the mean β."),
 }

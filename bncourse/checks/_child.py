@@ -20,7 +20,7 @@ from traitlets.config import Config
 
 from .exchange import pack
 from .exercise import Exercise, Probe
-from .observe import observe
+from .observe import describe, observe
 from .progress import keep_no_progress
 from .registry import EXERCISES, fresh_probe
 
@@ -91,14 +91,6 @@ def call(names: dict[str, object], exercise: Exercise, probes: list[Probe], seco
         return [pack(outcome) for outcome in observe(exercise, names[exercise.id], probes, seconds)]
     except BaseException as error:  # noqa: BLE001 - such as KeyboardInterrupt, or a __signature__ that raises
         return describe(error)
-
-
-def describe(error: BaseException) -> str:
-    """The error in one line."""
-    says = ""
-    with suppress(Exception):  # its __str__ is the notebook's code
-        says = str(error).partition("\n")[0][:200]
-    return f"{type(error).__name__}: {says}".removesuffix(": ")
 
 
 def limit(job: dict) -> None:

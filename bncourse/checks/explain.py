@@ -59,6 +59,8 @@ def _zeros(exercise: Exercise, name: str, got: np.ndarray, expected: np.ndarray)
     zero = np.flatnonzero((got == 0).all(axis=others) & (expected != 0).any(axis=others))
     if not zero.size:
         return ""
+    if not got.any():
+        return f"{name} is all 0."
     return f"{name} is all 0 in channel {', '.join(map(str, zero))} (counted from 0). Is the return inside a loop?"
 
 

@@ -1,5 +1,6 @@
 """Turn observations into a report: right or wrong, which mistake, and what else helps."""
 
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -24,7 +25,8 @@ def judge(exercise: Exercise, fresh: Probe, outcomes: Sequence[Outcome], seed: i
         outcomes: one per probe, and one more for the first probe again; fewer if a call ended it.
         seed: of the fresh probe.
     """
-    with np.errstate(all="ignore"):  # wrong values may be infinite
+    with np.errstate(all="ignore"), warnings.catch_warnings():  # wrong values may be infinite, or missing
+        warnings.simplefilter("ignore")
         return _judge(exercise, fresh, outcomes, seed)
 
 
@@ -70,10 +72,10 @@ class _Case:
         for name in changed:
             says = f"Your function changed its input {name}: which line writes into it? Whoever uses {name} next gets other values."
             yield says, self.exercise.changing.get(name)
-        first = self.outcomes[0].outputs
-        if first is not None and (
-            self.again.outputs is None or not all_same(self.again.outputs, first, self.probes[0])
-        ):
+        first, again = self.outcomes[0].outputs, self.again
+        if first is not None and again.problem:
+            yield f"A second call with the same input ended otherwise. {again.problem.says}", None
+        elif first is not None and not all_same(again.outputs, first, self.probes[0]):
             yield "A second call with the same input gave another answer: something is kept between calls.", None
 
     @cached_property
@@ -114,7 +116,7 @@ class _Case:
         failing = [each for each in self.exercise.properties if not _holds(each, outputs, self.probes)]
         total = len(self.exercise.properties)
         if not failing:
-            return f"All {total} properties hold{', but the values differ' if self.wrong else ''}."
+            return f"All {total} properties hold{', but the answer differs' if self.wrong else ''}."
         return f"{total - len(failing)} of {total} properties hold. The first that does not: {failing[0].says}"
 
     def _names(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -31,7 +32,8 @@ class time_limit:
     def __enter__(self) -> Self:
         if self.active:
             self.before = signal.signal(signal.SIGALRM, self._interrupt)
-            signal.setitimer(signal.ITIMER_REAL, self.seconds, REPEAT)
+            self.began = time.monotonic()
+            self.outer = signal.setitimer(signal.ITIMER_REAL, self.seconds, REPEAT)
         return self
 
     def __exit__(
@@ -40,6 +42,13 @@ class time_limit:
         if self.active:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, self.before)
+            self._resume_outer()
+
+    def _resume_outer(self) -> None:
+        """Let a timer that ran before run on, at once if its time has come meanwhile."""
+        left, interval = self.outer
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - self.began), REPEAT), interval)
 
     def _interrupt(self, signum: int, frame: FrameType | None) -> None:
         """Interrupt the code inside, but not the end of the limit, which would then stay on."""

@@ -10,6 +10,7 @@ import io
 import linecache
 import os
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,10 +24,12 @@ import numpy as np
 from .exercise import Exercise, Outputs, Probe
 from .limits import OutOfTime, time_limit
 
-PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
+PACKAGE = Path(__file__).parent.parent  # not resolved: code objects name the path that was imported
+INSIDE = (str(PACKAGE) + os.sep, str(PACKAGE.resolve()) + os.sep)
 SECONDS = 10.0  # for all calls of one check; the first may import a large library
 MOST_PRINTED = 5000  # characters that are shown of what a function prints
-FINAL = ("not attempted", "course")  # problems after which no other call tells more
+LONGEST_DETAILS = 20_000  # characters of a traceback
+FINAL = ("not attempted", "course")  # problems of the first call after which no other tells more
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,12 @@ def observe(exercise: Exercise, function: Callable, probes: Iterable[Probe], sec
     if isinstance(arrange, Problem):
         return [Outcome(problem=arrange)]
     outcomes: list[Outcome] = []
-    says = f"Your function did not return within {seconds:g} seconds, so it was stopped. Is there a loop without end?"
+    says = f"The calls of your function took longer than {seconds:g} seconds and were stopped. Is there a loop without end?"
     with _quiet() as silence, contextlib.suppress(OutOfTime), time_limit(seconds):
         for probe in [*probes, probes[0]]:
             outcome = _call(exercise, function, arrange, probe)
             outcomes.append(outcome)
-            if outcome.problem and outcome.problem.kind in FINAL:
+            if outcome.problem and outcome.problem.kind in FINAL and len(outcomes) == 1:
                 return outcomes
             silence()  # what the first call prints is shown, the others would only repeat it
         return outcomes
@@ -125,7 +128,7 @@ def _arrangement(exercise: Exercise, function: Callable) -> Callable | Problem:
         )
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some compiled functions have none
+    except Exception:  # noqa: BLE001 - some compiled functions have none, and a learner's object may raise anything
         return _in_order
     by_name, in_order = _by_name, _in_order
     if not set(names) <= signature.parameters.keys():  # other names, or *args of a wrapper
@@ -157,8 +160,10 @@ def _call(exercise: Exercise, function: Callable, arrange: Callable, probe: Prob
         return Outcome(outputs=_read(exercise, result), changed=changed)
     except _Unusable as unusable:
         return Outcome(problem=unusable.problem)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a learner's code raises is a result
-        return Outcome(problem=_raised(error), changed=_changed(inputs, probe.inputs))
+    except (KeyboardInterrupt, OutOfTime):
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever a learner's code raises is a result
+        return Outcome(problem=_raised(error, exercise.id), changed=_changed(inputs, probe.inputs))
 
 
 def _changed(inputs: Mapping[str, object], original: Mapping[str, object]) -> tuple[str, ...]:
@@ -174,31 +179,45 @@ def _course_calls() -> Iterator[list[str]]:
 
     def notice(frame: FrameType, event: str, argument: object) -> None:
         code = frame.f_code
-        if event == "call" and code.co_filename.startswith(PACKAGE) and code.co_filename != __file__:
-            module = Path(code.co_filename).relative_to(PACKAGE).with_suffix("")
-            found.append(".".join(["bncourse", *module.parts, code.co_name]))
+        if event == "call" and code.co_filename.startswith(INSIDE) and code.co_filename != __file__:
+            module = frame.f_globals.get("__name__", "bncourse")
+            found.append(f"{module}.{code.co_name}")
 
-    before = sys.getprofile()
+    before, before_in_threads = sys.getprofile(), threading.getprofile()
     sys.setprofile(notice)
+    threading.setprofile(notice)
     try:
         yield found
     finally:
-        sys.setprofile(before)
+        threading.setprofile(before_in_threads)
+        if before is None or callable(before):
+            sys.setprofile(before)
+        else:  # cProfile, which is no function
+            sys.setprofile(None)
+            before.enable()
 
 
-def _raised(error: BaseException) -> Problem:
+def _raised(error: BaseException, name: str) -> Problem:
     """The error, and the line of the learner's code where it arose; the traceback as details."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(PACKAGE)]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(INSIDE)]
     own = [frame for frame in frames if not _installed(frame.filename)]
-    if isinstance(error, NotImplementedError) and len(frames) == 1:
+    if isinstance(error, NotImplementedError) and (len(frames) == 1 or own[-1].name == name):
         return Problem("not attempted", "Replace the line that raises NotImplementedError with your code.")
     if isinstance(error, NotImplementedError) and own:
         return Problem("raised", f"Your function calls {own[-1].name}, which is not written yet.")
     where = f", in your line {own[-1].lineno}: {_source(own[-1])}." if own else "."
-    text = f"{type(error).__name__}: {error}".strip().removesuffix(":")
+    text = describe(error)
     align = " NumPy aligns shapes from the right: which axis meets which?" if "broadcast" in text else ""
-    details = "".join([*traceback.format_list(frames[-10:]), text])
-    return Problem("raised", f"Your function raised {text[:300]}{where}{align}", details)
+    details = "".join([*traceback.format_list(frames[-10:]), text])[-LONGEST_DETAILS:]
+    return Problem("raised", f"Your function raised {text}{where}{align}", details)
+
+
+def describe(error: BaseException) -> str:
+    """The error with its message, which is cut; its ``__str__`` may be a learner's code."""
+    says = ""
+    with contextlib.suppress(Exception):
+        says = str(error)[:300]
+    return f"{type(error).__name__}: {says}".removesuffix(": ")
 
 
 def _source(frame: traceback.FrameSummary) -> str:
@@ -246,7 +265,7 @@ def _from_dict(names: tuple[str, ...], result: object) -> tuple:
 
 def _from_sequence(names: tuple[str, ...], result: object) -> tuple:
     listed = ", ".join(names)
-    if type(result) is np.ndarray and len(names) == len(result) > 1:  # stacked
+    if type(result) is np.ndarray and result.ndim and len(names) == len(result) > 1:  # stacked
         return tuple(result)
     if not isinstance(result, tuple | list):
         raise _Unusable("container", f"Expected {len(names)} values, ({listed}), got {_a(result)}.")
@@ -265,13 +284,13 @@ def _array(name: str, value: object) -> np.ndarray:
     array = np.array(value)
     counts = array.ndim == 0 and array.dtype.kind == "i"
     if array.dtype not in (np.float32, np.float64) and not counts:
-        raise _wrong_dtype(name, array.dtype)
+        raise _wrong_dtype(name, array)
     return array
 
 
-def _wrong_dtype(name: str, dtype: np.dtype) -> _Unusable:
-    says = f"{name} has the dtype {dtype}, expected float32 or float64."
-    if dtype.kind in "iu":
+def _wrong_dtype(name: str, array: np.ndarray) -> _Unusable:
+    says = f"{name} has the dtype {array.dtype}, expected float32 or float64."
+    if array.dtype.kind in "iu" and array.size > 1:
         return _Unusable("dtype", f"{says} Integers cannot hold normalized values.", "F26")
     return _Unusable("dtype", says, "C15")
 

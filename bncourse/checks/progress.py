@@ -131,4 +131,4 @@ def _write(exercise: str, known: dict) -> None:
         draft.write_text(json.dumps(known), encoding="utf-8")
         draft.replace(path)
     except OSError:
-        print(f"(Your progress could not be saved in {path.parent.absolute()}.)")
+        print(f"(Your progress could not be saved in the folder {FOLDER} beside this notebook.)")

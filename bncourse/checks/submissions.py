@@ -230,7 +230,7 @@ def _run(submission: Submission, seed: int, limits: Limits, stop: threading.Even
         "exercises": [exercise.id for exercise in submission.exercises],
         "seed": seed,
         "token": token,
-        "seconds": min(SECONDS, limits.seconds / 10),  # for one function; a chapter has up to five
+        "seconds": min(SECONDS, limits.seconds / 6),  # for one function, as in the notebook unless less is allowed
         "memory": limits.memory,
         "file_size": max(LARGEST_FILE, 2 * limits.output),
         "cpu_seconds": int(2 * limits.seconds) + 10,
