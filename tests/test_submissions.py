@@ -235,7 +235,7 @@ def test_what_dies_is_not_checked(tmp_path, cell, says):
 @pytest.mark.parametrize(
     "body, says",
     [
-        ("while stuck: pass", "did not return within 2 seconds"),
+        ("while stuck: pass", "took longer than 2 seconds"),
         ("return batch_norm_forward(x, weight, bias, eps)", "RecursionError"),
         ("return np.ones(10**9)", "MemoryError"),
         ("raise KeyboardInterrupt", "ended with KeyboardInterrupt"),
@@ -244,7 +244,7 @@ def test_what_dies_is_not_checked(tmp_path, cell, says):
 )
 def test_a_function_that_fails_is_incorrect(tmp_path, body, says):
     function = f"def batch_norm_forward(x, weight, bias, eps):\n    {body}"
-    row = checked(tmp_path, START, "stuck = False", function, CHECK, "stuck = True", seconds=20, memory=1024)
+    row = checked(tmp_path, START, "stuck = False", function, CHECK, "stuck = True", seconds=12, memory=1024)
     assert row.verdict == "incorrect"
     assert says in row.message
 
