@@ -30,8 +30,8 @@ Outputs = dict[str, np.ndarray]
 Form = Mapping[str, Callable]  # steps to replace, by name
 
 RTOL = 1e-4  # of each value; mistakes exceed it, float32 stays far below
-PAIRED_FORMS = 2  # of each mistake; with all of them, some exercises would have thousands of pairs
 FLOOR = 3e-5  # of the typical size of an output, for values near zero
+PAIRED_FORMS = 2  # of each mistake; with all of them, some exercises would have thousands of pairs
 
 
 class step:
@@ -142,6 +142,7 @@ class Exercise:
         hints: from a nudge to nearly the answer.
         container: how several outputs are returned, "tuple" or "dict".
         channel_axis: the axis of channels in outputs shaped like the input.
+        changing: the ids of the mistake of changing an input, by the input's name.
     """
 
     id: str
@@ -155,7 +156,7 @@ class Exercise:
     hints: tuple[str, ...]
     container: str = "tuple"
     channel_axis: int = 1
-    changing: Mapping[str, str] = field(default_factory=dict)  # mistake of changing an input, by its name
+    changing: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -170,10 +171,6 @@ class Exercise:
     def expected(self, probe: Probe) -> Outputs:
         """The right outputs."""
         return self.operation.run(probe.inputs)
-
-    def mistake(self, id: str) -> Mistake:
-        """The mistake with this id."""
-        return next(mistake for mistake in self.mistakes if mistake.id == id)
 
     @cached_property
     def singles(self) -> tuple["Explanation", ...]:

@@ -1,7 +1,7 @@
 """Turn observations into a report: right or wrong, which mistake, and what else helps."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -66,12 +66,12 @@ class _Case:
         outputs = self.outcomes[i].outputs
         return outputs is not None and all_same(outputs, self.expected[i], self.probes[i])
 
-    def _asides(self):
+    def _asides(self) -> Iterator[tuple[str, str | None]]:
         """What is wrong beside the values: the sentence, and the mistake's id or None."""
         changed = sorted({name for outcome in self.outcomes for name in outcome.changed})
         for name in changed:
-            says = f"Your function changed its input {name}: which line writes into it? Whoever uses {name} next gets other values."
-            yield says, self.exercise.changing.get(name)
+            says = f"Your function changed its input {name}: which line writes into it?"
+            yield f"{says} Whoever uses {name} next gets other values.", self.exercise.changing.get(name)
         first, again = self.outcomes[0].outputs, self.again
         if first is not None and again.problem:
             yield f"A second call with the same input ended otherwise. {again.problem.says}", None
@@ -123,7 +123,7 @@ class _Case:
         """The mistakes in a sentence each."""
         if not self.named:
             return self._only_fresh_is_wrong()
-        texts = [" And: ".join(f"{m.says}" for m in explanation.mistakes) for explanation in self.named]
+        texts = [" And: ".join(mistake.says for mistake in explanation.mistakes) for explanation in self.named]
         if len(texts) > 1:
             return ["These explanations fit equally well:", texts[0], *(f"Or: {text}" for text in texts[1:])]
         together = len(self.named[0].mistakes) > 1

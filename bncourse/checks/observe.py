@@ -201,7 +201,7 @@ def _raised(error: BaseException, name: str) -> Problem:
     """The error, and the line of the learner's code where it arose; the traceback as details."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(INSIDE)]
     own = [frame for frame in frames if not _installed(frame.filename)]
-    if isinstance(error, NotImplementedError) and (len(frames) == 1 or own[-1].name == name):
+    if isinstance(error, NotImplementedError) and (len(frames) == 1 or (own and own[-1].name == name)):
         return Problem("not attempted", "Replace the line that raises NotImplementedError with your code.")
     if isinstance(error, NotImplementedError) and own:
         return Problem("raised", f"Your function calls {own[-1].name}, which is not written yet.")
