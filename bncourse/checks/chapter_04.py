@@ -15,7 +15,6 @@ from .chapter_02 import (
     channel_axes,
     chosen,
     close,
-    one_pass,
     random_inputs,
     refuse_one_sample,
     with_forms,
@@ -255,19 +254,7 @@ SHARED_RUNNING_MISTAKES = (
         {"divisor": lambda s: len(s.x)},
         {"data": refuse_one_sample},
     ),
-    Mistake(
-        "F06",
-        "Your variance is the mean of the squares of x itself. The variance measures the spread around the mean.",
-        "What is the variance of 5, 5, 5?",
-        {"spread": lambda s: s.data},
-    ),
-    Mistake(
-        "F19",
-        "You computed the variance as mean(x²) − mean(x)². With a large mean that subtracts two huge, nearly equal "
-        "numbers, and the digits are lost.",
-        "How many digits does float32 keep of 10,000² = 100,000,000, and how large is the variance?",
-        {"var": one_pass},
-    ),
+    *chosen(STATISTICS_MISTAKES, "F06", "F19"),
     Mistake(
         "R32",
         "Your variance measures the distance from the running mean. It is the batch's own variance, around the "
