@@ -16,7 +16,7 @@ help:
 	@echo "make test    run every test: code, notebooks, site"
 	@echo "make lab     open JupyterLab on the exercises"
 	@echo "make serve   serve the built site and open it"
-	@echo "make exercises make the exercises from the solutions"
+	@echo "make exercises  make the exercise notebooks from the solutions"
 	@echo "make scores  score the checks of the exercises, and record what learners are told"
 	@echo "make outputs run the notebooks and save the outputs that the tests compare"
 	@echo "make bench   compare the speed of the implementations"

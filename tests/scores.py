@@ -14,7 +14,7 @@ import numpy as np
 from right_answers import RIGHT
 
 from bncourse.checks import EXERCISES, Report, check, fresh_probe
-from bncourse.checks.exercise import Exercise, Explanation, Form
+from bncourse.checks.exercise import ERRORS_OF_MISTAKES, Exercise, Explanation, Form
 
 TABLE = Path(__file__).parent.parent / "book" / "results" / "check_scores.md"
 SEED = 1  # of the fresh probe, so that the answers to it can be computed beforehand
@@ -65,7 +65,7 @@ class Score:
 
 def score(exercise: Exercise) -> Score:
     """Run everything known about an exercise through its check."""
-    learners = [each for mistake in exercise.singles for each in [learner(exercise, mistake)]] + changing(exercise)
+    learners = [learner(exercise, mistake) for mistake in exercise.singles] + changing(exercise)
     in_float32 = [learner(exercise, mistake, np.float32) for mistake in exercise.singles] + changing(exercise)
     reports = [report_on(exercise, each) for each in learners]
     return Score(
@@ -125,7 +125,7 @@ def _key(inputs) -> tuple:
 def _outputs_or_error(exercise: Exercise, inputs, form: Form, dtype: type):
     try:
         return exercise.operation.run(inputs, form, dtype)
-    except (ValueError, IndexError, TypeError, ArithmeticError) as error:
+    except ERRORS_OF_MISTAKES as error:
         return error
 
 

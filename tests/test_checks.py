@@ -404,6 +404,16 @@ def test_endless_loop_is_interrupted_even_if_it_swallows_exceptions():
     assert outcomes[-1].problem.kind == "out of time"
 
 
+def test_time_that_runs_out_after_the_last_call_changes_nothing(monkeypatch):
+    class Late(time_limit):
+        def __exit__(self, *error):
+            super().__exit__(*error)
+            raise OutOfTime
+
+    monkeypatch.setattr(sys.modules[observe.__module__], "time_limit", Late)
+    assert report_on(right).verdict == "correct"
+
+
 def test_time_limit_inside_another_leaves_that_one_running():
     with pytest.raises(OutOfTime), time_limit(0.2):
         with time_limit(10):

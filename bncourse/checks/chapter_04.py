@@ -122,28 +122,24 @@ def _per_channel(s: Operation, values: np.ndarray) -> np.ndarray:
     return values.reshape(-1, *[1] * (s.x.ndim - 2))
 
 
-class Evaluation(BatchNorm):
+class FixedStatistics(Operation):
+    """Normalization with running statistics in the place of the batch's."""
+
+    @step
+    def mean(s):
+        return _per_channel(s, s.running_mean)
+
+    @step
+    def var(s):
+        return _per_channel(s, s.running_var)
+
+
+class Evaluation(FixedStatistics, BatchNorm):
     """y = γ · (x − running_mean) / √(running_var + ε) + β."""
 
-    @step
-    def mean(s):
-        return _per_channel(s, s.running_mean)
 
-    @step
-    def var(s):
-        return _per_channel(s, s.running_var)
-
-
-class EvaluationBackward(BatchNormBackward):
+class EvaluationBackward(FixedStatistics, BatchNormBackward):
     """dx = γ · dy / √(running_var + ε), dweight = Σ dy · x̂, dbias = Σ dy."""
-
-    @step
-    def mean(s):
-        return _per_channel(s, s.running_mean)
-
-    @step
-    def var(s):
-        return _per_channel(s, s.running_var)
 
     @step
     def mean_term(s):
@@ -733,6 +729,8 @@ SAMPLES_STAND_ALONE = Property(
 
 # Exercises
 
+CHANGING_STATE = {**CHANGING, "running_mean": "R25", "running_var": "R25"}
+
 UPDATE = Exercise(
     id="update_running_stats",
     chapter="04_train_and_inference",
@@ -747,7 +745,7 @@ UPDATE = Exercise(
         "The batch stands for a population: its variance is divided by the number of values per channel less one.",
         "Return new arrays. What you were given stays as it was.",
     ),
-    changing={"x": "F24", "running_mean": "R25", "running_var": "R25"},
+    changing=CHANGING_STATE,
 )
 
 MOMENTUM = Exercise(
@@ -804,7 +802,7 @@ CUMULATIVE = Exercise(
         "num_batches_tracked counts the batches before this one. Count this one first.",
         "What remains is update_running_stats with another momentum each time.",
     ),
-    changing={"x": "F24", "running_mean": "R25", "running_var": "R25"},
+    changing=CHANGING_STATE,
 )
 
 EVALUATION = Exercise(
@@ -828,7 +826,7 @@ EVALUATION = Exercise(
         "The forward pass of chapter 2, with the running statistics where the batch's were.",
         "No mean and no variance of x is left. Four arrays of shape (C,) must line up with axis 1.",
     ),
-    changing={"x": "F24", "running_mean": "R25", "running_var": "R25"},
+    changing=CHANGING_STATE,
 )
 
 
@@ -867,7 +865,7 @@ EVALUATION_BACKWARD = Exercise(
         "The statistics are constants: of the three paths one is left.",
         "dweight and dbias are as in training, with the x̂ of this forward pass.",
     ),
-    changing={**CHANGING, "running_mean": "R25", "running_var": "R25"},
+    changing=CHANGING_STATE,
 )
 
 EXERCISES = (UPDATE, MOMENTUM, CUMULATIVE, EVALUATION, EVALUATION_BACKWARD)

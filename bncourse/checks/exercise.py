@@ -29,6 +29,8 @@ Inputs = Mapping[str, object]
 Outputs = dict[str, np.ndarray]
 Form = Mapping[str, Callable]  # steps to replace, by name
 
+ERRORS_OF_MISTAKES = (ValueError, IndexError, TypeError, ArithmeticError)  # such as shapes that do not fit
+
 RTOL = 1e-4  # of each value; mistakes exceed it, float32 stays far below
 FLOOR = 3e-5  # of the typical size of an output, for values near zero
 PAIRED_FORMS = 2  # of each mistake; with all of them, some exercises would have thousands of pairs
@@ -81,8 +83,7 @@ class Mistake:
     """A mistake that people make: one or more forms of it, one sentence, one question.
 
     ``id`` is its entry in the catalogue. Each form says which steps it replaces; forms are ways to
-    make the same mistake. A form may leave NaN in a probe marked ``rough``: there the result of
-    the mistake is rounding noise, and any wrong number fits.
+    make the same mistake. On a probe that is ``rough`` any wrong number fits: its digits are noise.
     """
 
     id: str
@@ -141,7 +142,6 @@ class Exercise:
         properties: what holds for every right answer, the most basic first.
         hints: from a nudge to nearly the answer.
         container: how several outputs are returned, "tuple" or "dict".
-        channel_axis: the axis of channels in outputs shaped like the input.
         changing: the ids of the mistake of changing an input, by the input's name.
     """
 
@@ -155,7 +155,6 @@ class Exercise:
     properties: tuple[Property, ...]
     hints: tuple[str, ...]
     container: str = "tuple"
-    channel_axis: int = 1
     changing: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -209,6 +208,6 @@ class Explanation:
         if probe.name not in self._known:
             try:
                 self._known[probe.name] = self.operation.run(probe.inputs, self.form)
-            except (ValueError, IndexError, TypeError, ArithmeticError):
+            except ERRORS_OF_MISTAKES:
                 self._known[probe.name] = None
         return self._known[probe.name]

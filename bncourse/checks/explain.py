@@ -6,10 +6,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from .compare import deviations, same
-from .exercise import Exercise, Inputs, Outputs, Probe
+from .exercise import Inputs, Outputs, Probe
+
+CHANNELS = 1  # the axis of the channels in arrays shaped like the input
 
 
-def explain(exercise: Exercise, probe: Probe, outputs: Outputs, right: Outputs, *, brief: bool = False) -> list[str]:
+def explain(probe: Probe, outputs: Outputs, right: Outputs, *, brief: bool = False) -> list[str]:
     """Lines about the first output that is wrong: the form of the error, unless ``brief``, and the first value."""
     name = next(name for name in right if not same(outputs[name], right[name], probe))
     got, expected = outputs[name].astype(np.float64), right[name]
@@ -18,7 +20,7 @@ def explain(exercise: Exercise, probe: Probe, outputs: Outputs, right: Outputs, 
     first = _first_wrong_value(probe, name, got, expected)
     if brief:
         return [first]
-    form = _form_of_error(exercise, probe, name, got, expected), _where(exercise, probe, name, got, expected)
+    form = _form_of_error(probe, name, got, expected), _where(probe, name, got, expected)
     return [*filter(None, form), first]
 
 
@@ -31,18 +33,18 @@ def _about_shape(probe: Probe, name: str, got: np.ndarray, expected: np.ndarray)
     return f"{says}."
 
 
-def _form_of_error(exercise: Exercise, probe: Probe, name: str, got: np.ndarray, expected: np.ndarray) -> str:
+def _form_of_error(probe: Probe, name: str, got: np.ndarray, expected: np.ndarray) -> str:
     """A factor, a shift or a transposition that explains the whole error; empty if there is none."""
     if any(same(turned, expected, probe) for turned in _transpositions(got)):
         return f"{name} is right but for the order of its axes: it is transposed."
     if not np.isfinite(got).all():
         bad = "NaN" if np.isnan(got).any() else "infinite values"
         return f"{name} contains {bad}: somewhere a zero is divided by zero, or a number is too large."
-    zeros = _zeros(exercise, name, got, expected)
+    zeros = _zeros(name, got, expected)
     if zeros:
         return zeros
-    axis = _channel_axis(exercise, expected)
-    numbers, vectors = dict(_numbers(probe.inputs)), dict(_vectors(exercise, probe.inputs))
+    axis = _channel_axis(expected)
+    numbers, vectors = dict(_numbers(probe.inputs)), dict(_vectors(probe.inputs))
     return (
         _factor(probe, name, got, expected, axis, numbers, vectors)
         or _shift(probe, name, got, expected, axis, vectors)
@@ -50,9 +52,9 @@ def _form_of_error(exercise: Exercise, probe: Probe, name: str, got: np.ndarray,
     )
 
 
-def _zeros(exercise: Exercise, name: str, got: np.ndarray, expected: np.ndarray) -> str:
+def _zeros(name: str, got: np.ndarray, expected: np.ndarray) -> str:
     """Which channels are all zero although they should not be."""
-    axis = _channel_axis(exercise, expected)
+    axis = _channel_axis(expected)
     if axis is None:
         return ""
     others = _others(axis, expected.ndim)
@@ -107,9 +109,9 @@ def _rounding(name: str, got: np.ndarray, expected: np.ndarray) -> str:
     return f"{name} is nearly right, to two or three digits: is something rounded, or float16?"
 
 
-def _where(exercise: Exercise, probe: Probe, name: str, got: np.ndarray, expected: np.ndarray) -> str:
+def _where(probe: Probe, name: str, got: np.ndarray, expected: np.ndarray) -> str:
     """Which channels are wrong, if some are right."""
-    axis = _channel_axis(exercise, expected)
+    axis = _channel_axis(expected)
     if axis is None:
         return ""
     wrong = ~(deviations(got, expected, probe) <= 1)
@@ -137,10 +139,10 @@ def _transpositions(got: np.ndarray) -> Iterator[np.ndarray]:
             yield np.moveaxis(got, axis, 1)
 
 
-def _channel_axis(exercise: Exercise, values: np.ndarray) -> int | None:
+def _channel_axis(values: np.ndarray) -> int | None:
     if values.ndim == 0:
         return None
-    return 0 if values.ndim == 1 else exercise.channel_axis
+    return 0 if values.ndim == 1 else CHANNELS
 
 
 def _others(axis: int, ndim: int) -> tuple[int, ...]:
@@ -171,13 +173,13 @@ def _numbers(inputs: Inputs) -> Iterator[tuple[str, float]]:
             yield from ((f"√({text}/{less})", ratio**0.5), (f"√({less}/{text})", ratio**-0.5))
 
 
-def _vectors(exercise: Exercise, inputs: Inputs) -> Iterator[tuple[str, np.ndarray]]:
+def _vectors(inputs: Inputs) -> Iterator[tuple[str, np.ndarray]]:
     """Values per channel that people forget or use twice, with what they are called."""
     symbols = {"weight": "γ", "bias": "β", "running_mean": "running_mean", "running_var": "running_var"}
     known = {symbols[name]: np.asarray(inputs[name], np.float64) for name in symbols.keys() & inputs.keys()}
     x = inputs.get("x")
     if isinstance(x, np.ndarray) and x.ndim > 1:
-        axes = _others(exercise.channel_axis, x.ndim)
+        axes = _others(CHANNELS, x.ndim)
         known |= {"σ": x.std(axis=axes, dtype=float), "σ²": x.var(axis=axes, dtype=float), "μ": x.mean(axis=axes)}
     with np.errstate(all="ignore"):
         for text, value in known.items():

@@ -147,7 +147,7 @@ class _Case:
         lines += self._raised_elsewhere()
         if not self.named:
             lines.insert(0, self._already_right())
-        return lines + explain(self.exercise, probe, outcome.outputs, self.expected[i], brief=bool(self.named))
+        return lines + explain(probe, outcome.outputs, self.expected[i], brief=bool(self.named))
 
     def _raised_elsewhere(self) -> list[str]:
         """The first error, if there was one on a later input."""

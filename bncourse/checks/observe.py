@@ -81,6 +81,7 @@ def observe(exercise: Exercise, function: Callable, probes: Iterable[Probe], sec
             if outcome.problem and outcome.problem.kind in FINAL and len(outcomes) == 1:
                 return outcomes
             silence()  # what the first call prints is shown, the others would only repeat it
+    if len(outcomes) > len(probes):  # done, perhaps just when the time ran out
         return outcomes
     return [*outcomes, Outcome(problem=Problem("out of time", says))]
 
@@ -121,7 +122,6 @@ class _Printed(io.TextIOBase):
 def _arrangement(exercise: Exercise, function: Callable) -> Callable | Problem:
     """How to hand over inputs: by name where the function knows the names, else in order."""
     names = exercise.parameters
-    says = f"takes ({', '.join(names)})"
     if not callable(function):
         return Problem(
             "signature", f"Expected the function {exercise.id}, got {_a(function)}. Pass it without parentheses."
@@ -137,7 +137,7 @@ def _arrangement(exercise: Exercise, function: Callable) -> Callable | Problem:
         with contextlib.suppress(TypeError):
             arrange(signature.bind, dict.fromkeys(names))
             return arrange
-    return Problem("signature", f"Your function takes {signature}; the exercise {says}.")
+    return Problem("signature", f"Your function takes {signature}; the exercise takes {exercise.signature}.")
 
 
 def _by_name(function: Callable, inputs: Mapping[str, object]) -> object:
@@ -216,7 +216,7 @@ def describe(error: BaseException) -> str:
     """The error with its message, which is cut; its ``__str__`` may be a learner's code."""
     says = ""
     with contextlib.suppress(Exception):
-        says = str(error)[:300]
+        says = str(error).strip()[:300]
     return f"{type(error).__name__}: {says}".removesuffix(": ")
 
 
