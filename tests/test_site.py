@@ -219,6 +219,18 @@ def test_palette_is_legible_on_the_page(browser: Browser, server: str, theme: st
     assert not weak
 
 
+def test_a_box_that_a_late_font_makes_scroll_can_be_reached(browser: Browser, server: str):
+    """The content grows, the box does not: only the arrival of the font tells."""
+    with chromium.opened(browser, server + "book/03_backward.html") as (tab, _):
+        box = tab.locator(".math-scroll").first
+        assert box.get_attribute("tabindex") is None
+        box.evaluate(
+            "box => { box.style.height = `${box.clientHeight}px`; box.firstElementChild.style.width = '3000px'; }"
+        )
+        tab.evaluate("document.fonts.dispatchEvent(new Event('loadingdone'))")
+        assert box.get_attribute("tabindex") == "0"
+
+
 @pytest.mark.parametrize("page", EXERCISES)
 def test_exercises_are_shown_as_a_learner_finds_them(page: str):
     assert "raise NotImplementedError()" in parsed(page).text

@@ -21,7 +21,10 @@ function nameWhileScrolling(box, name) {
 function watch(selector, name) {
   document.querySelectorAll(selector).forEach((box, index) => {
     const numbered = `${name} ${index + 1}`; // two regions must not share a name
-    new ResizeObserver(() => nameWhileScrolling(box, numbered)).observe(box);
+    const look = () => nameWhileScrolling(box, numbered);
+    new ResizeObserver(look).observe(box);
+    // A font that arrives late makes the content wider, but not the box.
+    document.fonts.addEventListener("loadingdone", look);
   });
 }
 
