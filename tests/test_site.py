@@ -224,9 +224,11 @@ def test_a_box_that_a_late_font_makes_scroll_can_be_reached(browser: Browser, se
     with chromium.opened(browser, server + "book/03_backward.html") as (tab, _):
         box = tab.locator(".math-scroll").first
         assert box.get_attribute("tabindex") is None
-        box.evaluate(
-            "box => { box.style.height = `${box.clientHeight}px`; box.firstElementChild.style.width = '3000px'; }"
-        )
+        box.evaluate("box => { box.style.height = '200px'; }")
+        tab.wait_for_timeout(200)  # until the box's own size is seen to have changed
+        box.evaluate("box => { box.firstElementChild.style.width = '3000px'; }")
+        tab.wait_for_timeout(200)
+        assert box.get_attribute("tabindex") is None
         tab.evaluate("document.fonts.dispatchEvent(new Event('loadingdone'))")
         assert box.get_attribute("tabindex") == "0"
 
