@@ -128,6 +128,17 @@ def lay_out(array: np.ndarray, layout: str) -> np.ndarray:
     return array
 
 
+def as_tensor(array):
+    """A tensor in the memory order of ``array``; PyTorch has no negative strides, so reversed ones are copied."""
+    import torch
+
+    if array is None:
+        return None
+    if 0 in array.strides and array.size > 0 and array.ndim > 1:  # repeated, and so not writeable
+        return torch.from_numpy(array[:1].copy()).expand(array.shape)
+    return torch.from_numpy(array.copy() if any(stride < 0 for stride in array.strides) else array)
+
+
 # The oracle
 
 

@@ -1,0 +1,689 @@
+"""Batch, layer, instance, group and RMS normalization for PyTorch, with gradients in closed form.
+
+The signatures and defaults are those of ``torch.nn.functional``, and what PyTorch accepts or
+refuses is accepted or refused here. All five norms share one ``autograd.Function``, which keeps
+the input and one mean and variance per set of averaged values, never x̂: the backward pass makes
+x̂ again.
+
+Statistics are held in float64 and taken from data shifted by a first estimate of their mean, so a
+mean that dwarfs the spread costs no digits. float16 and bfloat16 input is computed in float32.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import FunctionCtx
+
+from bncourse.reference import Layout
+
+HALF = (torch.float16, torch.bfloat16)
+FLOATING = (*HALF, torch.float32, torch.float64)
+
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+
+
+class ArgumentError(ValueError, RuntimeError):
+    """Arguments that do not fit: a ValueError as in the rest of the package, a RuntimeError as in PyTorch."""
+
+
+# The five norms
+
+
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Batch normalization: every channel is standardized over the batch and all positions.
+
+    y = γ · (x − μ) / √(σ² + ε) + β. In training, μ and the biased σ² are those of the batch, and
+    the running statistics, if given, move towards them:
+    running ← (1 − momentum) · running + momentum · batch, with the unbiased σ² for
+    ``running_var``. In evaluation, the default, μ and σ² are the running statistics.
+
+    Args:
+        input: x of shape (N, C, *).
+        running_mean: shape (C,), updated in place in training.
+        running_var: shape (C,), updated in place in training.
+        weight: γ of shape (C,), or None for 1.
+        bias: β of shape (C,), or None for 0.
+        training: whether to use the statistics of the batch.
+        momentum: the share of the batch in the running statistics; any number, as in PyTorch.
+        eps: ε, in squared units of ``input``.
+
+    Returns:
+        y in the shape, dtype and memory format of ``input``.
+
+    Raises:
+        ArgumentError: the arguments do not fit together, or a channel has only one value in training.
+
+    Source:
+        Ioffe and Szegedy (2015), Algorithms 1 and 2; ``torch.nn.functional.batch_norm``.
+    """
+    _check_input(input, minimum_rank=2)
+    _check_channels(input.shape[1], weight=weight, bias=bias)
+    _check_dtypes(input, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
+    _check_running(input.shape[1], running_mean, running_var, required=not training)
+    _check_eps(eps, training)
+    layout = _per_channel(input, dims=(0, *range(2, input.dim())))
+    if not training:
+        return _fixed(input, layout, weight, bias, running_mean, running_var, eps)
+    _check_momentum(momentum)
+    _check_count(input, math.prod(input.shape) // max(input.shape[1], 1), "value per channel")
+    y, mean, var = _normalized(input, layout, weight, bias, eps)
+    _update_running(running_mean, running_var, mean, var, layout, momentum)
+    return y
+
+
+def layer_norm(
+    input: Tensor,
+    normalized_shape: tuple[int, ...],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Layer normalization: every sample is standardized over its trailing axes.
+
+    y = γ · (x − μ) / √(σ² + ε) + β, with μ and the biased σ² over the last
+    ``len(normalized_shape)`` axes, and γ and β that vary along them.
+
+    Args:
+        input: x of shape (*, *normalized_shape).
+        normalized_shape: the trailing shape to normalize over.
+        weight: γ of shape ``normalized_shape``, or None for 1.
+        bias: β of shape ``normalized_shape``, or None for 0.
+        eps: ε, in squared units of ``input``.
+
+    Returns:
+        y in the shape and dtype of ``input``.
+
+    Raises:
+        ArgumentError: the arguments do not fit together.
+
+    Source:
+        Ba, Kiros and Hinton (2016); ``torch.nn.functional.layer_norm``.
+    """
+    _check_input(input, minimum_rank=0)
+    layout = _trailing(input, normalized_shape, weight=weight, bias=bias)
+    _check_dtypes(input, weight=weight, bias=bias)
+    return _normalized(input, layout, weight, bias, eps)[0]
+
+
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Instance normalization: every channel of every sample is standardized over its positions.
+
+    y = γ · (x − μ) / √(σ² + ε) + β, with μ and the biased σ² of one channel of one sample. The
+    running statistics, if given, move towards the averages over the samples of μ and of the unbiased σ².
+
+    Args:
+        input: x of shape (N, C, *) with at least one axis of positions.
+        running_mean: shape (C,), updated in place if ``use_input_stats``.
+        running_var: shape (C,), updated in place if ``use_input_stats``.
+        weight: γ of shape (C,), or None for 1.
+        bias: β of shape (C,), or None for 0.
+        use_input_stats: whether to use the statistics of the input; otherwise the running ones.
+        momentum: the share of the batch in the running statistics; any number, as in PyTorch.
+        eps: ε, in squared units of ``input``.
+
+    Returns:
+        y in the shape, dtype and memory format of ``input``.
+
+    Raises:
+        ArgumentError: the arguments do not fit together, or there is only one position.
+
+    Source:
+        Ulyanov, Vedaldi and Lempitsky (2016); ``torch.nn.functional.instance_norm``.
+    """
+    _check_input(input, minimum_rank=2)
+    _check_channels(input.shape[1], weight=weight, bias=bias)
+    _check_dtypes(input, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
+    _check_running(input.shape[1], running_mean, running_var, required=not use_input_stats)
+    layout = _per_channel(input, dims=tuple(range(2, input.dim())))
+    if not use_input_stats:
+        return _fixed(input, layout, weight, bias, running_mean, running_var, eps)
+    _check_momentum(momentum)
+    _check_count(input, math.prod(input.shape[2:]), "spatial element")
+    y, mean, var = _normalized(input, layout, weight, bias, eps)
+    _update_running(running_mean, running_var, mean, var, layout, momentum)
+    return y
+
+
+def group_norm(
+    input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """Group normalization: every group of consecutive channels of a sample is standardized.
+
+    y = γ · (x − μ) / √(σ² + ε) + β, with μ and the biased σ² over the C / num_groups channels of
+    a group and all positions; γ and β are per channel, not per group.
+
+    Args:
+        input: x of shape (N, C, *).
+        num_groups: the number of groups, a divisor of C.
+        weight: γ of shape (C,), or None for 1.
+        bias: β of shape (C,), or None for 0.
+        eps: ε, in squared units of ``input``.
+
+    Returns:
+        y in the shape, dtype and memory format of ``input``.
+
+    Raises:
+        ArgumentError: the arguments do not fit together, or the whole input is one value per group.
+
+    Source:
+        Wu and He (2018); ``torch.nn.functional.group_norm``.
+    """
+    _check_input(input, minimum_rank=2)
+    samples, channels, *positions = input.shape
+    _check_groups(num_groups, input)
+    _check_channels(channels, vectors=True, weight=weight, bias=bias)
+    _check_dtypes(input, weight=weight, bias=bias)
+    # PyTorch refuses a single sample whose groups have one value each, and accepts two of them.
+    _check_count(input, samples * channels // num_groups * math.prod(positions), "value per channel")
+    grouped = (num_groups, channels // num_groups)
+    shape = (samples, *grouped, *positions)
+    layout = Layout(shape, tuple(range(2, len(shape))), (1, *grouped, *(1 for _ in positions)))
+    return _normalized(input, layout, weight, bias, eps)[0]
+
+
+def rms_norm(
+    input: Tensor, normalized_shape: tuple[int, ...], weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
+    """RMS normalization: every sample is divided by its root mean square over its trailing axes.
+
+    y = γ · x / √(mean(x²) + ε), with the mean over the last ``len(normalized_shape)`` axes.
+
+    Args:
+        input: x of shape (*, *normalized_shape).
+        normalized_shape: the trailing shape to normalize over.
+        weight: γ of shape ``normalized_shape``, or None for 1.
+        eps: ε, in squared units of ``input``; None for the machine epsilon of the dtype in which it is computed.
+
+    Returns:
+        y in the shape and dtype of ``input``.
+
+    Raises:
+        ArgumentError: the arguments do not fit together.
+
+    Source:
+        Zhang and Sennrich (2019), which has no ε; ``torch.nn.functional.rms_norm``.
+    """
+    _check_input(input, minimum_rank=0)
+    layout = _trailing(input, normalized_shape, weight=weight)
+    if weight is not None:  # as in PyTorch, here the weight may have any floating-point dtype
+        weight = weight.to(_computable(input).dtype)
+    if eps is None:
+        eps = torch.finfo(_computable(input).dtype).eps
+    return _normalized(input, layout, weight, None, eps, centered=False)[0]
+
+
+# One autograd function for all of them, and one for fixed statistics
+
+
+class _Normalize(Function):
+    """y = γ · (x − μ) / √(σ² + ε) + β with the statistics of x, which are returned as well."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        x: Tensor, weight: Tensor | None, bias: Tensor | None, layout: Layout, eps: float, centered: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        x_hat, mean, var = _standardize(_seen(x, layout), layout.axes, eps, centered)
+        return _like(x, _affine(x_hat, weight, bias, layout)), mean, var
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
+        x, weight, bias, ctx.layout, ctx.eps, ctx.centered = inputs
+        _, mean, var = output
+        ctx.mark_non_differentiable(mean, var)
+        _save(ctx, x, weight, bias, mean, var)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, dy: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        x_hat, inv_std, weight = _standardized_again(ctx, differentiable=torch.is_grad_enabled())
+        gradients = _closed_form(_seen(dy, ctx.layout), x_hat, inv_std, weight, ctx.layout, ctx.centered)
+        return *_as_saved(ctx, *gradients), None, None, None
+
+
+class _NormalizeForwardMode(_Normalize):
+    """The same with a derivative for forward mode, which :func:`torch.compile` cannot trace."""
+
+    @staticmethod
+    def jvp(ctx: FunctionCtx, x_t: Tensor | None, weight_t: Tensor | None, bias_t: Tensor | None, *_: None) -> tuple:
+        x_hat, inv_std, weight = _standardized_again(ctx, differentiable=True)
+        x_hat_t = None
+        if x_t is not None:  # the Jacobian of x̂ is symmetric, so this is the formula of the backward pass
+            x_t = _seen(x_t, ctx.layout)
+            sums = _sum(x_t, ctx.layout.axes), _sum(x_t * x_hat, ctx.layout.axes)
+            x_hat_t = _standardize_backward(x_t, x_hat, inv_std, *sums, ctx.centered)
+        return _affine_tangent(ctx, x_hat, x_hat_t, weight, weight_t, bias_t), None, None
+
+
+class _NormalizeFixed(Function):
+    """y = γ · (x − μ) / √(σ² + ε) + β with given statistics, through which no gradient flows."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        layout: Layout,
+        eps: float,
+        mean: Tensor,
+        var: Tensor,
+    ) -> Tensor:
+        x_hat = _fixed_standardized(_seen(x, layout), mean, var, eps)
+        return _like(x, _affine(x_hat, weight, bias, layout))
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple, output: Tensor) -> None:
+        x, weight, bias, ctx.layout, ctx.eps, mean, var = inputs
+        _save(ctx, x, weight, bias, mean, var)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, var = ctx.saved_tensors
+        x_hat = _fixed_standardized(_seen(x, ctx.layout), mean, var, ctx.eps)
+        dy = _seen(dy, ctx.layout)
+        scale = _scale(_inv_std(var, ctx.eps), weight, ctx.layout)
+        gradients = dy * scale.to(dy.dtype), _to_param(dy * x_hat, ctx.layout), _to_param(dy, ctx.layout)
+        return *_as_saved(ctx, *gradients), None, None, None, None
+
+
+class _NormalizeFixedForwardMode(_NormalizeFixed):
+    """The same with a derivative for forward mode, which :func:`torch.compile` cannot trace."""
+
+    @staticmethod
+    def jvp(ctx: FunctionCtx, x_t: Tensor | None, weight_t: Tensor | None, bias_t: Tensor | None, *_: None) -> Tensor:
+        x, weight, mean, var = ctx.saved_tensors
+        x_hat = _fixed_standardized(_seen(x, ctx.layout), mean, var, ctx.eps)
+        x_hat_t = None
+        if x_t is not None:
+            x_hat_t = _seen(x_t, ctx.layout) * _inv_std(var, ctx.eps).to(x_hat.dtype)
+        return _affine_tangent(ctx, x_hat, x_hat_t, weight, weight_t, bias_t)
+
+
+def _normalized(
+    x: Tensor, layout: Layout, weight: Tensor | None, bias: Tensor | None, eps: float, *, centered: bool = True
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """y, and the statistics that made it; None where there are no values."""
+    if x.numel() == 0:
+        return _nothing(x, layout, weight, bias), None, None
+    function = _Normalize if torch.compiler.is_compiling() else _NormalizeForwardMode
+    return function.apply(x, weight, bias, layout, eps, centered)
+
+
+def _fixed(
+    x: Tensor,
+    layout: Layout,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor,
+    running_var: Tensor,
+    eps: float,
+) -> Tensor:
+    """y with the running statistics."""
+    if x.numel() == 0:
+        return _nothing(x, layout, weight, bias)
+    # Copies: training may change the buffers before the backward pass.
+    statistics = [s.detach().to(torch.float64, copy=True).view(layout.param_shape) for s in (running_mean, running_var)]
+    function = _NormalizeFixed if torch.compiler.is_compiling() else _NormalizeFixedForwardMode
+    return function.apply(x, weight, bias, layout, eps, *statistics)
+
+
+def _nothing(x: Tensor, layout: Layout, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """An empty y, through which the parameters get zeros as gradients."""
+    return _like(x, _affine(_seen(x, layout) * 1, weight, bias, layout))
+
+
+# The formulas, in float32 or float64 and in the shape of the layout
+
+
+def _standardize(x: Tensor, axes: tuple[int, ...], eps: float, centered: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """x̂ = (x − μ) / √(σ² + ε), and the float64 μ and σ² over ``axes``, kept at length 1.
+
+    Differentiable: the first estimate of the mean and the largest deviation cancel out of the
+    result, so they count as constants.
+    """
+    count = _count(x.shape, axes)
+    if centered:
+        shift = (_sum(x.detach(), axes) / count).to(x.dtype)
+        deviation = x - shift
+        remainder = _sum(deviation, axes) / count
+        deviation -= remainder.to(x.dtype)
+        mean = shift + remainder
+    else:
+        mean, deviation = torch.zeros_like(_sum(x.detach(), axes)), x.clone()
+    # Squares of large values would overflow, those of tiny ones vanish; of the quotients they do neither.
+    values = deviation.detach()
+    largest = torch.maximum(values.amax(axes, keepdim=True), -values.amin(axes, keepdim=True))
+    largest = largest.clamp_min(torch.finfo(x.dtype).tiny)
+    squares = (deviation * largest.reciprocal()).pow_(2)
+    var = _sum(squares, axes) / count * largest.double().square()
+    del squares  # y may take its place in memory
+    return deviation.mul_(_inv_std(var, eps).to(x.dtype)), mean, var
+
+
+def _standardized_again(ctx: FunctionCtx, differentiable: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """x̂, 1 / √(σ² + ε) and γ from what the forward pass saved.
+
+    If the result is to be differentiated in its turn, the statistics are taken from x anew, so that
+    autograd sees how they depend on it. Saved ones would count as constants, and the gradient of
+    the gradient would be wrong.
+    """
+    x, weight, mean, var = ctx.saved_tensors
+    x = _seen(x, ctx.layout)
+    if differentiable:
+        x_hat, _, var = _standardize(x, ctx.layout.axes, ctx.eps, ctx.centered)
+        return x_hat, _inv_std(var, ctx.eps), weight
+    return _fixed_standardized(x, mean, var, ctx.eps), _inv_std(var, ctx.eps), weight
+
+
+def _fixed_standardized(x: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
+    """(x − μ) / √(σ² + ε), where rounding μ to the dtype of x must cost no digits."""
+    rounded = mean.to(x.dtype)
+    x_hat = x - (rounded + torch.zeros_like(var).to(x.dtype))  # under vmap, batched if σ² is
+    x_hat -= (mean - rounded).to(x.dtype)
+    return x_hat.mul_(_inv_std(var, eps).to(x.dtype))
+
+
+def _closed_form(
+    dy: Tensor, x_hat: Tensor, inv_std: Tensor, weight: Tensor | None, layout: Layout, centered: bool
+) -> Gradients:
+    """dx, dweight and dbias, the latter two in the shape ``layout.param_shape`` and in float64."""
+    products = dy * x_hat
+    if _varies(layout):
+        dweight, dbias = _to_param(products, layout), _to_param(dy, layout)
+        if weight is not None:
+            gamma = _param(weight, layout, dy.dtype)
+            dy, products = dy * gamma, products * gamma
+        sums = _sum(dy, layout.axes), _sum(products, layout.axes)
+        return _standardize_backward(dy, x_hat, inv_std, *sums, centered), dweight, dbias
+    # γ is the same for all values that share a mean: it can wait, and the sums are needed only once.
+    sums = _sum(dy, layout.axes), _sum(products, layout.axes)
+    dx = _standardize_backward(dy, x_hat, _scale(inv_std, weight, layout), *sums, centered)
+    return dx, _to_param(sums[1], layout), _to_param(sums[0], layout)
+
+
+def _standardize_backward(
+    dx_hat: Tensor, x_hat: Tensor, scale: Tensor, total: Tensor, total_products: Tensor, centered: bool
+) -> Tensor:
+    """dx = scale · (dx̂ − mean(dx̂) − x̂ · mean(dx̂ · x̂)), with the sums of dx̂ and of dx̂ · x̂ given."""
+    count = x_hat.numel() // total.numel()
+    # In place where it can be. Under vmap that needs a first product that is batched if γ, in the scale, is.
+    through_var = total_products / -count + torch.zeros_like(scale)
+    dx = x_hat * through_var.to(x_hat.dtype)
+    dx += dx_hat
+    if centered:
+        dx -= (total / count).to(x_hat.dtype)
+    return dx.mul_(scale.to(x_hat.dtype))
+
+
+def _affine(x_hat: Tensor, weight: Tensor | None, bias: Tensor | None, layout: Layout) -> Tensor:
+    """γ · x̂ + β."""
+    gamma, beta = _param(weight, layout, x_hat.dtype), _param(bias, layout, x_hat.dtype)
+    if gamma is None:
+        return x_hat if beta is None else x_hat + beta
+    if beta is None:
+        return x_hat * gamma
+    # Adding in place is much faster. Under vmap it needs a product that is batched if β is.
+    return (x_hat * (gamma + torch.zeros_like(beta))).add_(beta)
+
+
+def _affine_tangent(
+    ctx: FunctionCtx,
+    x_hat: Tensor,
+    x_hat_t: Tensor | None,
+    weight: Tensor | None,
+    weight_t: Tensor | None,
+    bias_t: Tensor | None,
+) -> Tensor:
+    """The derivative of γ · x̂ + β along the tangents that are given."""
+    y_t = torch.zeros_like(x_hat)
+    if x_hat_t is not None:
+        y_t = y_t + _affine(x_hat_t, weight, None, ctx.layout)
+    if weight_t is not None:
+        y_t = y_t + x_hat * _param(weight_t, ctx.layout, x_hat.dtype)
+    if bias_t is not None:
+        y_t = y_t + _param(bias_t, ctx.layout, x_hat.dtype)
+    return _like(ctx.saved_tensors[0], y_t)
+
+
+def _sum(a: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Sum over ``dims``, which are kept at length 1, in float64.
+
+    PyTorch adds up neighbours pairwise, which costs float32 no digits; what it adds one after the
+    other, the sums of different samples, is added in float64.
+    """
+    if not dims:
+        return a.double()
+    first, *rest = dims
+    if rest:
+        a = a.sum(rest, keepdim=True).double()
+    return a.sum(first, keepdim=True).double()
+
+
+def _count(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
+    """How many values share a mean."""
+    return math.prod([shape[axis] for axis in axes])
+
+
+def _inv_std(var: Tensor, eps: float) -> Tensor:
+    return (var + eps).rsqrt()
+
+
+def _scale(inv_std: Tensor, weight: Tensor | None, layout: Layout) -> Tensor:
+    """γ / √(σ² + ε), in float64."""
+    return inv_std if weight is None else inv_std * _param(weight, layout, inv_std.dtype)
+
+
+# Shapes and dtypes
+
+
+def _computable(x: Tensor) -> Tensor:
+    """``x`` in float32 or float64."""
+    return x.float() if x.dtype in HALF else x
+
+
+def _seen(x: Tensor, layout: Layout) -> Tensor:
+    """``x`` as it is computed with: in the layout's shape, in float32 or float64."""
+    return _computable(x).reshape(layout.shape)
+
+
+def _like(x: Tensor, y: Tensor) -> Tensor:
+    """``y`` in the shape and dtype of ``x``; in its memory format if that is channels_last, else contiguous."""
+    y = y.reshape(x.shape).to(x.dtype)
+    channels_last = x.dim() in (4, 5) and x.stride(1) == 1
+    return y if channels_last else y.contiguous()
+
+
+def _param(param: Tensor | None, layout: Layout, dtype: torch.dtype) -> Tensor | None:
+    """``param`` in ``dtype`` and in the shape in which it broadcasts."""
+    return None if param is None else param.to(dtype).reshape(layout.param_shape)
+
+
+def _to_param(a: Tensor, layout: Layout) -> Tensor:
+    """Sum of ``a`` over all axes along which a parameter is repeated."""
+    padded = (1,) * (a.dim() - len(layout.param_shape)) + layout.param_shape
+    return _sum(a, tuple(i for i, n in enumerate(padded) if n == 1))
+
+
+def _varies(layout: Layout) -> bool:
+    """Whether a parameter varies among values that share a mean."""
+    padded = (1,) * (len(layout.shape) - len(layout.param_shape)) + layout.param_shape
+    return any(padded[axis] > 1 for axis in layout.axes)
+
+
+def _save(ctx: FunctionCtx, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor) -> None:
+    """Keep for the backward pass, and for forward mode, what is no larger than the input."""
+    ctx.save_for_backward(x, weight, mean, var)
+    ctx.save_for_forward(x, weight, mean, var)
+    ctx.shapes = [None if tensor is None else tensor.shape for tensor in (x, weight, bias)]
+    ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in (x, weight, bias)]
+
+
+def _as_saved(ctx: FunctionCtx, *gradients: Tensor) -> Gradients:
+    """The gradients in the shapes and dtypes of the inputs; None where nobody asked."""
+    given = zip(gradients, ctx.shapes, ctx.dtypes, ctx.needs_input_grad, strict=False)
+    return tuple(g.reshape(shape).to(dtype) if needed else None for g, shape, dtype, needed in given)
+
+
+def _per_channel(input: Tensor, dims: tuple[int, ...]) -> Layout:
+    """Averages over ``dims``, parameters per channel."""
+    return Layout(tuple(input.shape), dims, (1, input.shape[1], *(1 for _ in input.shape[2:])))
+
+
+def _trailing(input: Tensor, normalized_shape: tuple[int, ...], **params: Tensor | None) -> Layout:
+    """Averages over the last axes, along which the parameters vary."""
+    if isinstance(normalized_shape, int):
+        raise TypeError(
+            f"expected normalized_shape to be a tuple of ints; got {normalized_shape}; pass ({normalized_shape},)"
+        )
+    normalized = tuple(normalized_shape)
+    if not normalized or tuple(input.shape[-len(normalized) :]) != normalized:
+        raise ArgumentError(
+            f"expected normalized_shape to be the end of the input's shape, {tuple(input.shape)}; got {normalized}; "
+            "the last axis alone is input.shape[-1:]"
+        )
+    for name, param in params.items():
+        if param is not None and tuple(param.shape) != normalized:
+            raise ArgumentError(
+                f"expected {name} of the same shape as normalized_shape, {normalized}; got {tuple(param.shape)}; "
+                f"make {name} anew for this shape"
+            )
+    return Layout(tuple(input.shape), tuple(range(input.dim() - len(normalized), input.dim())), normalized)
+
+
+# Running statistics
+
+
+def _update_running(
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    layout: Layout,
+    momentum: float,
+) -> None:
+    """Move the running statistics towards those of the batch, in place and outside of the graph."""
+    if running_mean is None or mean is None:
+        return
+    count = _count(layout.shape, layout.axes)
+    with torch.no_grad():
+        for running, batch in ((running_mean, mean), (running_var, var * (count / (count - 1)))):
+            batch = batch.mean(0).flatten()  # one value per sample in instance norm, one in all in batch norm
+            running.copy_((1 - momentum) * running.double() + momentum * batch)
+
+
+# Checks: expected, got, fix
+
+
+def _check_input(input: Tensor, *, minimum_rank: int) -> None:
+    if not isinstance(input, Tensor):
+        raise TypeError(f"expected input to be a torch.Tensor; got {type(input).__name__}; use torch.as_tensor(...)")
+    if input.dtype not in FLOATING:
+        raise ArgumentError(
+            f"expected a floating-point input; got {input.dtype}, for which normalization is not implemented; "
+            "convert it, for example with input.float()"
+        )
+    if input.dim() < minimum_rank:
+        raise ArgumentError(
+            f"expected input of shape (N, C, *), so at least 2 axes; got shape {tuple(input.shape)}; "
+            "add the missing axes, for example with input[None]"
+        )
+
+
+def _check_channels(channels: int, *, vectors: bool = False, **params: Tensor | None) -> None:
+    for name, param in params.items():
+        if param is None:
+            continue
+        if param.numel() != channels or (vectors and param.dim() != 1):
+            raise ArgumentError(
+                f"{name} should contain {channels} elements, one per channel of the input; got shape "
+                f"{tuple(param.shape)}; make {name} anew for this input, or check the order of the input's axes"
+            )
+
+
+def _check_dtypes(input: Tensor, **others: Tensor | None) -> None:
+    """All of one dtype, that of the input; with half types, float32 is allowed."""
+    dtypes = {tensor.dtype for tensor in others.values() if tensor is not None}
+    allowed = (input.dtype, torch.float32) if input.dtype in HALF else (input.dtype,)
+    if len(dtypes) > 1 or not dtypes <= set(allowed):
+        listed = ", ".join(f"{name} {tensor.dtype}" for name, tensor in others.items() if tensor is not None)
+        raise ArgumentError(
+            f"mixed dtypes: expected the other tensors in {' or all in '.join(map(str, allowed))}, to match the input; "
+            f"got {listed}; convert them, for example with layer.to(input.dtype)"
+        )
+
+
+def _check_running(channels: int, running_mean: Tensor | None, running_var: Tensor | None, *, required: bool) -> None:
+    if (running_mean is None) != (running_var is None):
+        present = "running_mean" if running_var is None else "running_var"
+        raise ArgumentError(f"expected running_mean and running_var together; got only {present}; pass both or neither")
+    if running_mean is None:
+        if required:
+            raise ArgumentError(
+                "running_mean and running_var must be defined in evaluation mode; got None; pass both, or normalize "
+                "with the statistics of the input (training=True, or use_input_stats=True)"
+            )
+        return
+    for name, running in (("running_mean", running_mean), ("running_var", running_var)):
+        if tuple(running.shape) != (channels,):
+            raise ArgumentError(
+                f"{name} should contain {channels} elements, one per channel of the input, in one axis; got shape "
+                f"{tuple(running.shape)}; check the number of channels that the layer was made for"
+            )
+        if running.requires_grad:
+            raise ArgumentError(
+                f"expected {name} without a gradient; got one with requires_grad=True; running statistics are "
+                f"updated in place, not trained: make it a buffer, or pass {name}.detach()"
+            )
+
+
+def _check_eps(eps: float, training: bool) -> None:
+    """For batch norm alone: in the other norms PyTorch takes any ε."""
+    if eps < 0 or (training and eps == 0):
+        wanted = "positive in training" if training else "0 or more"
+        raise ArgumentError(f"eps must be {wanted}; got {eps}; the usual value is 1e-5")
+
+
+def _check_momentum(momentum: float) -> None:
+    if momentum is None:
+        raise TypeError(
+            "expected momentum to be a number; got None; the layers turn None into 1 / number of batches, "
+            "here pass that number"
+        )
+
+
+def _check_groups(num_groups: int, input: Tensor) -> None:
+    if num_groups < 1 or input.shape[1] % num_groups:
+        raise ArgumentError(
+            f"expected num_groups to divide the number of channels, {input.shape[1]}; got {num_groups} for an input of "
+            f"shape {tuple(input.shape)}; choose a divisor, such as 1 or the number of channels"
+        )
+
+
+def _check_count(input: Tensor, count: int, what: str) -> None:
+    if count == 1:
+        raise ArgumentError(
+            f"Expected more than 1 {what} when training, got input size {tuple(input.shape)}; one value has no "
+            "variance: use a larger batch (DataLoader(..., drop_last=True)), or evaluation mode"
+        )
