@@ -10,6 +10,7 @@ mean that dwarfs the spread costs no digits. float16 and bfloat16 input is compu
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from bncourse.reference import Layout
 
 HALF = (torch.float16, torch.bfloat16)
 FLOATING = (*HALF, torch.float32, torch.float64)
+PART = 2**19  # values computed with at a time: 2 MiB of float32, of which a cache holds several copies
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
@@ -244,8 +246,13 @@ class _Normalize(Function):
     def forward(
         x: Tensor, weight: Tensor | None, bias: Tensor | None, layout: Layout, eps: float, centered: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        x_hat, mean, var = _standardize(_seen(x, layout), layout.axes, eps, centered)
-        return _like(x, _affine(x_hat, weight, bias, layout)), mean, var
+        def compute(x: Tensor, gamma: Tensor | None, beta: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+            x_hat, mean, var = _standardize(_computable(x), layout.axes, eps, centered)
+            return _affine(x_hat, gamma, beta), mean, var
+
+        given = x.reshape(layout.shape), _param(weight, layout), _param(bias, layout)
+        y, mean, var = _by_channels(compute, layout, *given)
+        return _like(x, y), mean, var
 
     @staticmethod
     def setup_context(ctx: FunctionCtx, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -256,9 +263,15 @@ class _Normalize(Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, dy: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        x_hat, inv_std, weight = _standardized_again(ctx, differentiable=torch.is_grad_enabled())
-        gradients = _closed_form(_seen(dy, ctx.layout), x_hat, inv_std, weight, ctx.layout, ctx.centered)
-        return *_as_saved(ctx, *gradients), None, None, None
+        layout, eps, centered = ctx.layout, ctx.eps, ctx.centered
+
+        def compute(dy: Tensor, x: Tensor, gamma: Tensor | None, mean: Tensor, var: Tensor) -> Gradients:
+            x_hat, var = _standardize_again(_computable(x), mean, var, layout.axes, eps, centered)
+            return _closed_form(_computable(dy), x_hat, _inv_std(var, eps), gamma, layout, centered)
+
+        x, weight, mean, var = ctx.saved_tensors
+        given = dy.reshape(layout.shape), x.reshape(layout.shape), _param(weight, layout), mean, var
+        return *_as_saved(ctx, *_by_channels(compute, layout, *given)), None, None, None
 
 
 class _NormalizeForwardMode(_Normalize):
@@ -266,12 +279,13 @@ class _NormalizeForwardMode(_Normalize):
 
     @staticmethod
     def jvp(ctx: FunctionCtx, x_t: Tensor | None, weight_t: Tensor | None, bias_t: Tensor | None, *_: None) -> tuple:
-        x_hat, inv_std, weight = _standardized_again(ctx, differentiable=True)
+        x, weight, _, _ = ctx.saved_tensors
+        x_hat, _, var = _standardize(_seen(x, ctx.layout), ctx.layout.axes, ctx.eps, ctx.centered)
         x_hat_t = None
         if x_t is not None:  # the Jacobian of x̂ is symmetric, so this is the formula of the backward pass
             x_t = _seen(x_t, ctx.layout)
             sums = _sum(x_t, ctx.layout.axes), _sum(x_t * x_hat, ctx.layout.axes)
-            x_hat_t = _standardize_backward(x_t, x_hat, inv_std, *sums, ctx.centered)
+            x_hat_t = _standardize_backward(x_t, x_hat, _inv_std(var, ctx.eps), *sums, ctx.centered)
         return _affine_tangent(ctx, x_hat, x_hat_t, weight, weight_t, bias_t), None, None
 
 
@@ -290,8 +304,8 @@ class _NormalizeFixed(Function):
         mean: Tensor,
         var: Tensor,
     ) -> Tensor:
-        x_hat = _fixed_standardized(_seen(x, layout), mean, var, eps)
-        return _like(x, _affine(x_hat, weight, bias, layout))
+        x_hat = _standardize_fixed(_computable(x), mean, var, eps)
+        return _like(x, _affine(x_hat, _param(weight, layout), _param(bias, layout)))
 
     @staticmethod
     def setup_context(ctx: FunctionCtx, inputs: tuple, output: Tensor) -> None:
@@ -301,9 +315,8 @@ class _NormalizeFixed(Function):
     @staticmethod
     def backward(ctx: FunctionCtx, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, var = ctx.saved_tensors
-        x_hat = _fixed_standardized(_seen(x, ctx.layout), mean, var, ctx.eps)
-        dy = _seen(dy, ctx.layout)
-        scale = _scale(_inv_std(var, ctx.eps), weight, ctx.layout)
+        x_hat, dy = _standardize_fixed(_computable(x), mean, var, ctx.eps), _computable(dy)
+        scale = _scale(_inv_std(var, ctx.eps), _param(weight, ctx.layout))
         gradients = dy * scale.to(dy.dtype), _to_param(dy * x_hat, ctx.layout), _to_param(dy, ctx.layout)
         return *_as_saved(ctx, *gradients), None, None, None, None
 
@@ -314,10 +327,8 @@ class _NormalizeFixedForwardMode(_NormalizeFixed):
     @staticmethod
     def jvp(ctx: FunctionCtx, x_t: Tensor | None, weight_t: Tensor | None, bias_t: Tensor | None, *_: None) -> Tensor:
         x, weight, mean, var = ctx.saved_tensors
-        x_hat = _fixed_standardized(_seen(x, ctx.layout), mean, var, ctx.eps)
-        x_hat_t = None
-        if x_t is not None:
-            x_hat_t = _seen(x_t, ctx.layout) * _inv_std(var, ctx.eps).to(x_hat.dtype)
+        x_hat = _standardize_fixed(_computable(x), mean, var, ctx.eps)
+        x_hat_t = None if x_t is None else _computable(x_t) * _inv_std(var, ctx.eps).to(x_hat.dtype)
         return _affine_tangent(ctx, x_hat, x_hat_t, weight, weight_t, bias_t)
 
 
@@ -351,7 +362,7 @@ def _fixed(
 
 def _nothing(x: Tensor, layout: Layout, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     """An empty y, through which the parameters get zeros as gradients."""
-    return _like(x, _affine(_seen(x, layout) * 1, weight, bias, layout))
+    return _like(x, _affine(_seen(x, layout) * 1, _param(weight, layout), _param(bias, layout)))
 
 
 # The formulas, in float32 or float64 and in the shape of the layout
@@ -382,22 +393,22 @@ def _standardize(x: Tensor, axes: tuple[int, ...], eps: float, centered: bool) -
     return deviation.mul_(_inv_std(var, eps).to(x.dtype)), mean, var
 
 
-def _standardized_again(ctx: FunctionCtx, differentiable: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-    """x̂, 1 / √(σ² + ε) and γ from what the forward pass saved.
+def _standardize_again(
+    x: Tensor, mean: Tensor, var: Tensor, axes: tuple[int, ...], eps: float, centered: bool
+) -> tuple[Tensor, Tensor]:
+    """x̂ and σ² for the backward pass, from what the forward pass saved.
 
-    If the result is to be differentiated in its turn, the statistics are taken from x anew, so that
-    autograd sees how they depend on it. Saved ones would count as constants, and the gradient of
-    the gradient would be wrong.
+    Where a second derivative may be wanted, the statistics are taken from x anew, so that autograd
+    sees how they depend on it. Saved ones would count as constants, and the gradient of the
+    gradient would be wrong.
     """
-    x, weight, mean, var = ctx.saved_tensors
-    x = _seen(x, ctx.layout)
-    if differentiable:
-        x_hat, _, var = _standardize(x, ctx.layout.axes, ctx.eps, ctx.centered)
-        return x_hat, _inv_std(var, ctx.eps), weight
-    return _fixed_standardized(x, mean, var, ctx.eps), _inv_std(var, ctx.eps), weight
+    if torch.is_grad_enabled():
+        x_hat, _, var = _standardize(x, axes, eps, centered)
+        return x_hat, var
+    return _standardize_fixed(x, mean, var, eps), var
 
 
-def _fixed_standardized(x: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
+def _standardize_fixed(x: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
     """(x − μ) / √(σ² + ε), where rounding μ to the dtype of x must cost no digits."""
     rounded = mean.to(x.dtype)
     x_hat = x - (rounded + torch.zeros_like(var).to(x.dtype))  # under vmap, batched if σ² is
@@ -406,20 +417,20 @@ def _fixed_standardized(x: Tensor, mean: Tensor, var: Tensor, eps: float) -> Ten
 
 
 def _closed_form(
-    dy: Tensor, x_hat: Tensor, inv_std: Tensor, weight: Tensor | None, layout: Layout, centered: bool
+    dy: Tensor, x_hat: Tensor, inv_std: Tensor, gamma: Tensor | None, layout: Layout, centered: bool
 ) -> Gradients:
-    """dx, dweight and dbias, the latter two in the shape ``layout.param_shape`` and in float64."""
+    """dx, dweight and dbias, the latter two in the rank of x̂ and in float64."""
     products = dy * x_hat
     if _varies(layout):
         dweight, dbias = _to_param(products, layout), _to_param(dy, layout)
-        if weight is not None:
-            gamma = _param(weight, layout, dy.dtype)
+        if gamma is not None:
+            gamma = gamma.to(dy.dtype)
             dy, products = dy * gamma, products * gamma
         sums = _sum(dy, layout.axes), _sum(products, layout.axes)
         return _standardize_backward(dy, x_hat, inv_std, *sums, centered), dweight, dbias
     # γ is the same for all values that share a mean: it can wait, and the sums are needed only once.
     sums = _sum(dy, layout.axes), _sum(products, layout.axes)
-    dx = _standardize_backward(dy, x_hat, _scale(inv_std, weight, layout), *sums, centered)
+    dx = _standardize_backward(dy, x_hat, _scale(inv_std, gamma), *sums, centered)
     return dx, _to_param(sums[1], layout), _to_param(sums[0], layout)
 
 
@@ -437,9 +448,9 @@ def _standardize_backward(
     return dx.mul_(scale.to(x_hat.dtype))
 
 
-def _affine(x_hat: Tensor, weight: Tensor | None, bias: Tensor | None, layout: Layout) -> Tensor:
+def _affine(x_hat: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
     """γ · x̂ + β."""
-    gamma, beta = _param(weight, layout, x_hat.dtype), _param(bias, layout, x_hat.dtype)
+    gamma, beta = (None if param is None else param.to(x_hat.dtype) for param in (gamma, beta))
     if gamma is None:
         return x_hat if beta is None else x_hat + beta
     if beta is None:
@@ -459,11 +470,11 @@ def _affine_tangent(
     """The derivative of γ · x̂ + β along the tangents that are given."""
     y_t = torch.zeros_like(x_hat)
     if x_hat_t is not None:
-        y_t = y_t + _affine(x_hat_t, weight, None, ctx.layout)
+        y_t = y_t + _affine(x_hat_t, _param(weight, ctx.layout), None)
     if weight_t is not None:
-        y_t = y_t + x_hat * _param(weight_t, ctx.layout, x_hat.dtype)
+        y_t = y_t + x_hat * _param(weight_t, ctx.layout).to(x_hat.dtype)
     if bias_t is not None:
-        y_t = y_t + _param(bias_t, ctx.layout, x_hat.dtype)
+        y_t = y_t + _param(bias_t, ctx.layout).to(x_hat.dtype)
     return _like(ctx.saved_tensors[0], y_t)
 
 
@@ -490,9 +501,36 @@ def _inv_std(var: Tensor, eps: float) -> Tensor:
     return (var + eps).rsqrt()
 
 
-def _scale(inv_std: Tensor, weight: Tensor | None, layout: Layout) -> Tensor:
+def _scale(inv_std: Tensor, gamma: Tensor | None) -> Tensor:
     """γ / √(σ² + ε), in float64."""
-    return inv_std if weight is None else inv_std * _param(weight, layout, inv_std.dtype)
+    return inv_std if gamma is None else inv_std * gamma
+
+
+# Part by part
+
+
+def _by_channels(compute: Callable, layout: Layout, x: Tensor, *others: Tensor | None) -> tuple[Tensor, ...]:
+    """``compute(x, *others)``, for some channels at a time, so that what it makes meanwhile stays in the cache.
+
+    All tensors have their channels, or groups, in axis 1, and so have the results, of which the
+    first is of the size of ``x``.
+    """
+    if not _is_worth_parting(x, layout):
+        return compute(x, *others)
+    step = max(1, PART * x.shape[1] // x.numel())
+    first, rest = torch.empty_like(x), []
+    for start in range(0, x.shape[1], step):
+        part = slice(start, start + step)
+        first[:, part], *more = compute(*(None if t is None else t[:, part] for t in (x, *others)))
+        rest.append(more)
+    return first, *(torch.cat(results, 1) for results in zip(*rest, strict=True))
+
+
+def _is_worth_parting(x: Tensor, layout: Layout) -> bool:
+    """Whether there is much to compute on a CPU, no tracing on the way, and channels that lie apart in memory."""
+    traced = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    has_channels = x.dim() > 2 and len(layout.param_shape) == x.dim() and x.stride(1) > 1
+    return not traced and x.device.type == "cpu" and has_channels and x.numel() >= 2 * PART
 
 
 # Shapes and dtypes
@@ -515,9 +553,9 @@ def _like(x: Tensor, y: Tensor) -> Tensor:
     return y if channels_last else y.contiguous()
 
 
-def _param(param: Tensor | None, layout: Layout, dtype: torch.dtype) -> Tensor | None:
-    """``param`` in ``dtype`` and in the shape in which it broadcasts."""
-    return None if param is None else param.to(dtype).reshape(layout.param_shape)
+def _param(param: Tensor | None, layout: Layout) -> Tensor | None:
+    """``param`` in the shape in which it broadcasts."""
+    return None if param is None else param.reshape(layout.param_shape)
 
 
 def _to_param(a: Tensor, layout: Layout) -> Tensor:

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import torch
 
 from bncourse.benchmark import __main__ as benchmark
-from bncourse.benchmark.memory import peak_bytes
+from bncourse.benchmark import composed
+from bncourse.benchmark.memory import peak_bytes, saved_bytes
 from bncourse.benchmark.timing import Spread, Timing, interleave
 
 
@@ -100,14 +102,31 @@ def test_description_gives_milliseconds_and_speed():
     assert benchmark.describe(timing, baseline) == ("2.0 (2.0 to 2.0)", "0.50 (0.50 to 0.50)")
 
 
-def test_reference_and_pytorch_do_the_same_work():
-    arguments = benchmark.Arguments.random((4, 3, 5, 5), "float32")
-    ours, theirs = benchmark.reference_calls(arguments), benchmark.pytorch_calls(arguments)
-    assert list(ours) == list(theirs) == ["forward", "forward + backward"]
-    results, their_results = ours["forward + backward"](), theirs["forward + backward"]()
-    for mine, his in zip(results, their_results, strict=True):
-        np.testing.assert_allclose(mine, his.detach().numpy(), rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(ours["forward"]()[0], results[0])
+def test_memory_saved_for_backward_counts_shared_memory_once():
+    x = torch.randn(1000, requires_grad=True)
+    assert saved_bytes(lambda: x * x) == 4000
+    assert saved_bytes(lambda: (x * 2) * (x * 3)) == 8000
+    assert saved_bytes(lambda: x + 1) == 0
+
+
+def test_all_implementations_do_the_same_work():
+    candidates = benchmark.implementations(benchmark.Arguments.random((4, 3, 5, 5), "float32"))
+    expected = benchmark.as_arrays(candidates["PyTorch"]["forward + backward"]())
+    for calls in candidates.values():
+        results = benchmark.as_arrays(calls["forward + backward"]())
+        for mine, theirs in zip(results, expected, strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_composed_batch_norm_keeps_the_running_statistics_of_pytorch():
+    a = benchmark.Arguments.random((4, 3, 5, 5), "float64")
+    results = []
+    for batch_norm in (composed.batch_norm, torch.nn.functional.batch_norm):
+        running = torch.tensor(a.running_mean), torch.tensor(a.running_var)
+        for scale in (1, 2, 3):
+            batch_norm(torch.tensor(a.x * scale), *running, torch.tensor(a.weight), torch.tensor(a.bias), training=True)
+        results.append(running)
+    torch.testing.assert_close(*results)
 
 
 def test_the_table_has_a_row_for_each_operation_and_implementation(monkeypatch):
@@ -115,12 +134,17 @@ def test_the_table_has_a_row_for_each_operation_and_implementation(monkeypatch):
         benchmark, "interleave", lambda calls, runs: {name: Timing((n + 1.0,) * runs) for n, name in enumerate(calls)}
     )
     lines = benchmark.rows(benchmark.Arguments.random((4, 3, 5, 5), "float32"), runs=2)
+    names = ("reference", "composed", "functional", "PyTorch")
     assert [line[:2] for line in lines] == [
-        (what, name) for what in ("forward", "forward + backward") for name in ("reference", "PyTorch")
+        (what, name) for what in ("forward", "forward + backward") for name in names
     ]
-    assert [line[3] for line in lines] == ["2.00 (2.00 to 2.00)", "1.00 (1.00 to 1.00)"] * 2
-    assert all(float(line[5]) < 1e-5 for line in lines)
-    assert [line[4] == "not seen" for line in lines] == [False, True] * 2
+    speeds = [f"{speed} ({speed} to {speed})" for speed in ("4.00", "2.00", "1.33", "1.00")]
+    assert [line[3] for line in lines] == speeds * 2
+    assert [line[4] == "not seen" for line in lines] == [False, True, True, True] * 2
+    saved = {line[1]: float(line[5]) for line in lines if line[1] != "reference"}
+    assert saved["functional"] < 1.4
+    assert saved["composed"] > 2.9
+    assert all(float(line[6]) < 1e-5 for line in lines)
 
 
 def test_table_lines_up_its_columns():

@@ -6,7 +6,6 @@ import warnings
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,6 +14,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 
 from bncourse import functional
+from bncourse.benchmark.memory import saved_bytes
 
 OPS = ("batch_norm", "layer_norm", "instance_norm", "group_norm", "rms_norm")
 PER_CHANNEL = ("batch_norm", "instance_norm")
@@ -82,6 +82,23 @@ def test_values_and_gradients_match_the_textbook(case):
     statistics = (None if tensor is None else tensor.numpy() for tensor in running)
     results = dict(zip(("running_mean", "running_var"), statistics, strict=True))
     assert_matches(case, y=y.detach().numpy(), **gradients, **results)
+
+
+PARTED = [case for case in ACCEPTED if case.op in ("batch_norm", "instance_norm", "group_norm")]
+
+
+@pytest.mark.parametrize("case", PARTED, ids=lambda case: case.name)
+def test_computing_part_by_part_changes_no_value(case, monkeypatch):
+    monkeypatch.setattr(functional, "PART", 8)
+    test_values_and_gradients_match_the_textbook(case)
+
+
+def test_large_inputs_are_computed_part_by_part(monkeypatch):
+    calls = []
+    standardize = functional._standardize
+    monkeypatch.setattr(functional, "_standardize", lambda x, *a: calls.append(x.shape) or standardize(x, *a))
+    functional.batch_norm(torch.randn(64, 64, 16, 32), None, None, training=True)
+    assert calls == [(64, 16, 16, 32)] * 4
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
@@ -244,26 +261,13 @@ def test_only_the_gradients_asked_for_are_made(op):
 # Memory
 
 
-def saved_bytes(module, case: Case, given) -> int:
-    """The bytes that a forward pass keeps for its backward pass."""
-    storages = {}
-
-    def note(tensor):
-        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        call(module, case, *given)
-    return sum(storages.values())
-
-
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("op", OPS)
 def test_memory_saved_for_backward_is_within_one_percent_of_pytorch(op, training):
     shape = (64, 512) if op in ("layer_norm", "rms_norm") else (16, 8, 64, 64)
     case, given = example(op, shape=shape, dtype="float32", training=training)
     x_bytes = given[0].nbytes
-    ours, theirs = (saved_bytes(module, case, given) for module in (functional, F))
+    ours, theirs = (saved_bytes(partial(call, module, case, *given)) for module in (functional, F))
     assert x_bytes <= ours <= 1.01 * max(theirs, x_bytes)
 
 
@@ -539,8 +543,3 @@ def test_tiny_values_have_a_variance_too():
     x = (1e-25 * torch.randn(64, 3, generator=torch.Generator().manual_seed(0))).requires_grad_()
     y = functional.layer_norm(x.t(), (64,), eps=0.0)
     torch.testing.assert_close(y.double(), F.layer_norm(x.t().double(), (64,), eps=0.0), rtol=1e-5, atol=1e-6)
-
-
-def test_module_imports_nothing_but_torch():
-    source = inspect.getsource(functional)
-    assert "import triton" not in source and np is not None

@@ -9,7 +9,7 @@ HEAVY = ("torch", "triton", "matplotlib", "sklearn", "scipy", "IPython")
 
 
 @pytest.mark.parametrize(
-    "module", ["bncourse", "bncourse.reference", "bncourse.benchmark", "bncourse.benchmark.timing"]
+    "module", ["bncourse", "bncourse.reference", "bncourse.checks", "bncourse.benchmark", "bncourse.benchmark.timing"]
 )
 def test_import_needs_only_numpy(module):
     assert imported(module, HEAVY) == []
@@ -18,6 +18,11 @@ def test_import_needs_only_numpy(module):
 @pytest.mark.parametrize("module", ["bncourse.interactive", "bncourse.questions", "bncourse.plots"])
 def test_figures_and_questions_need_no_pytorch(module):
     assert imported(module, ("torch", "triton", "sklearn")) == []
+
+
+@pytest.mark.parametrize("module", ["functional", "layers", "folding", "models", "data", "training"])
+def test_networks_need_pytorch_alone(module):
+    assert imported(f"bncourse.{module}", ("triton", "sklearn", "matplotlib", "IPython")) == []
 
 
 def imported(module: str, names: tuple[str, ...]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Time, memory and accuracy of the reference beside PyTorch: ``python -m bncourse.benchmark``."""
+"""Time, memory and accuracy of the implementations beside PyTorch: ``python -m bncourse.benchmark``."""
 
 import argparse
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bncourse import reference
-from bncourse.benchmark.memory import peak_bytes
+from bncourse.benchmark.memory import peak_bytes, saved_bytes
 from bncourse.benchmark.timing import Timing, interleave
 
 SHAPE = (64, 64, 32, 32)
@@ -54,8 +54,8 @@ def reference_calls(a: Arguments) -> Calls:
     return {"forward": forward, "forward + backward": forward_backward}
 
 
-def pytorch_calls(a: Arguments) -> Calls:
-    """The same with PyTorch; ``autograd.grad`` returns gradients without adding them to ``.grad``."""
+def torch_calls(a: Arguments, batch_norm: Callable) -> Calls:
+    """The same with a function of PyTorch's signature; ``autograd.grad`` returns gradients without adding them up."""
     import torch
 
     x, weight, bias = (torch.from_numpy(array).requires_grad_() for array in (a.x, a.weight, a.bias))
@@ -63,7 +63,7 @@ def pytorch_calls(a: Arguments) -> Calls:
     running = [torch.from_numpy(array.copy()) for array in (a.running_mean, a.running_var)]
 
     def forward():
-        return torch.nn.functional.batch_norm(x, *running, weight, bias, training=True)
+        return batch_norm(x, *running, weight, bias, training=True)
 
     def forward_backward():
         y = forward()
@@ -78,27 +78,45 @@ def largest_error(results: tuple, exact: tuple) -> float:
     return max(float(np.max(np.abs(got - wanted)) / np.max(np.abs(wanted))) for got, wanted in pairs)
 
 
-def as_arrays(tensors: tuple) -> tuple[np.ndarray, ...]:
-    return tuple(tensor.detach().numpy() for tensor in tensors)
+def as_arrays(results: tuple) -> tuple[np.ndarray, ...]:
+    """NumPy arrays, of arrays and of tensors."""
+    return tuple(result if isinstance(result, np.ndarray) else result.detach().numpy() for result in results)
+
+
+def implementations(a: Arguments) -> dict[str, Calls]:
+    """What is compared, by name."""
+    import torch
+
+    from bncourse import functional
+    from bncourse.benchmark import composed
+
+    return {
+        REFERENCE: reference_calls(a),
+        "composed": torch_calls(a, composed.batch_norm),
+        "functional": torch_calls(a, functional.batch_norm),
+        PYTORCH: torch_calls(a, torch.nn.functional.batch_norm),
+    }
 
 
 def rows(a: Arguments, runs: int) -> list[tuple[str, ...]]:
     """The lines of the table: what was done, by whom, and how well."""
-    ours, theirs = reference_calls(a), pytorch_calls(a)
-    exact = as_arrays(pytorch_calls(a.astype("float64"))["forward + backward"]())
-    errors = {
-        REFERENCE: largest_error(ours["forward + backward"](), exact),
-        PYTORCH: largest_error(as_arrays(theirs["forward + backward"]()), exact),
-    }
+    candidates = implementations(a)
+    exact = as_arrays(implementations(a.astype("float64"))[PYTORCH]["forward + backward"]())
     lines = []
-    for what in ours:
-        timings = interleave({REFERENCE: ours[what], PYTORCH: theirs[what]}, runs=runs)
-        memory = {REFERENCE: f"{peak_bytes(ours[what]) / a.x.nbytes:.1f}", PYTORCH: "not seen"}
-        lines += [
-            (what, name, *describe(timing, timings[PYTORCH]), memory[name], f"{errors[name]:.0e}")
-            for name, timing in timings.items()
-        ]
+    for what in ("forward", "forward + backward"):
+        timings = interleave({name: calls[what] for name, calls in candidates.items()}, runs=runs)
+        for name, calls in candidates.items():
+            error = largest_error(as_arrays(calls["forward + backward"]()), exact)
+            memory = memory_of(name, calls, what, a.x.nbytes)
+            lines.append((what, name, *describe(timings[name], timings[PYTORCH]), *memory, f"{error:.0e}"))
     return lines
+
+
+def memory_of(name: str, calls: Calls, what: str, input_bytes: int) -> tuple[str, str]:
+    """The peak, which is seen of NumPy alone, and what autograd saves; in units of the input."""
+    if name == REFERENCE:
+        return f"{peak_bytes(calls[what]) / input_bytes:.1f}", "-"
+    return "not seen", f"{saved_bytes(calls['forward']) / input_bytes:.3f}"
 
 
 def describe(timing: Timing, baseline: Timing) -> tuple[str, str]:
@@ -142,8 +160,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     print(f"Batch norm in training, {SHAPE} float32, median of {options.runs} runs (20th to 80th percentile)")
     print(f"{device()}; Python {platform.python_version()}, NumPy {np.__version__}, PyTorch {torch.__version__}")
-    print(f"Threads: PyTorch {torch.get_num_threads()}, reference 1 (NumPy's loops are not threaded)\n")
-    header = ("operation", "implementation", "ms", "times PyTorch's speed", "peak memory / input", "error to float64")
+    print(f"Threads: PyTorch {torch.get_num_threads()}, reference 1 (NumPy's loops are not threaded)")
+    header = ("operation", "implementation", "ms", "times PyTorch's speed", "peak / input", "saved / input", "error")
+    print("Peak and saved memory in units of the input; error: the largest of y, dx, dweight, dbias, against float64\n")
     print(table(header, rows(Arguments.random(SHAPE, "float32"), options.runs)))
 
 
