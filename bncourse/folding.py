@@ -63,7 +63,7 @@ def fold(layer: nn.Module, bn: nn.Module) -> nn.Module:
             seen the data that it takes its shape from; ``bn`` has no running statistics; the two do not fit.
 
     Source:
-        Jacob et al. (2018), arXiv:1712.05877, section 3.2; ``torch.nn.utils.fusion``.
+        The formula is chapter 7's; ``torch.nn.utils.fusion`` does the same for some of these layers.
     """
     _check_module("layer", layer, LAYERS, "Linear, Conv1d/2d/3d or ConvTranspose1d/2d/3d of torch.nn")
     _check_module("bn", bn, BATCH_NORMS, "BatchNorm1d/2d/3d of torch.nn or bncourse.layers, or torch.nn.SyncBatchNorm")
