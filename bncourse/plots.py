@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 
 class Colour(NamedTuple):
@@ -318,6 +319,122 @@ def plot_difference_errors(steps: np.ndarray, errors: Mapping[str, np.ndarray], 
         ax.plot(steps, values, f"{marker}-", lw=2, markersize=4, label=name)
     ax.set(xscale="log", yscale="log", xlabel="step h", ylabel="relative error")
     ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1), ncols=len(errors), columnspacing=1)
+    return ax
+
+
+def plot_history(
+    curves: Mapping[str, Sequence[float]], *, ylabel: str = "loss", log: bool = False, ax: Axes | None = None
+) -> Axes:
+    """Draw what was measured after each epoch of one training run or of several.
+
+    Args:
+        curves: by name, one value per epoch.
+        ylabel: what was measured.
+        log: whether the vertical axis is logarithmic.
+    """
+    ax = _new_axes(ax)
+    for i, (name, values) in enumerate(curves.items()):
+        epochs = np.arange(1, len(values) + 1)
+        ax.plot(epochs, values, color=CYCLE[i % len(CYCLE)], ls=("-", "--", ":", "-.")[i % 4], lw=2, label=name)
+    ax.set(xlabel="epoch", ylabel=ylabel, yscale="log" if log else "linear")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no epoch 2.5
+    ax.legend()
+    return ax
+
+
+def plot_spacings(steps: Mapping[str, tuple[np.ndarray, np.ndarray]], *, ax: Axes | None = None) -> Axes:
+    """Draw how far apart the numbers of each type are: by name, magnitudes and the step from each up to the next."""
+    ax = _new_axes(ax)
+    for (name, (magnitudes, step)), line_style in zip(steps.items(), ("-", "--", "-."), strict=False):
+        ax.plot(magnitudes, step, ls=line_style, lw=2, drawstyle="steps-post", label=name)
+    ax.set(xscale="log", yscale="log", xlabel="size of the number", ylabel="step to the next")
+    ax.legend(loc="lower right")
+    return ax
+
+
+def plot_variance_errors(
+    ratios: np.ndarray, errors: Mapping[str, np.ndarray], law: np.ndarray, *, ax: Axes | None = None
+) -> Axes:
+    """Draw relative errors of a variance, by name, and the ``law``, against the mean in standard deviations."""
+    ax = _new_axes(ax, figsize=(5.2, 3.6))
+    ax.plot(ratios, law, color=MUTED, ls=":", lw=2, label="u (μ/σ)²")
+    for (name, values), marker in zip(errors.items(), "os^vd", strict=False):
+        ax.plot(ratios, values, f"{marker}-", lw=2, markersize=4, label=name)
+    ax.axhline(1, color=MUTED, lw=1)
+    ax.set(xscale="log", yscale="log", xlabel="mean / standard deviation", ylabel="relative error")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1), ncols=3, columnspacing=1)
+    return ax
+
+
+def plot_stored(exact: np.ndarray, stored: np.ndarray, *, ax: Axes | None = None) -> Axes:
+    """Draw centred values as stairs: horizontally before they were rounded, vertically after, and the diagonal."""
+    ax = _new_axes(ax)
+    ax.plot(exact, exact, color=MUTED, lw=1, label="exact")
+    ax.plot(exact, stored, color=BLUE, lw=2, drawstyle="steps-mid", label="stored")
+    ax.set(xlabel="value before storing, in σ from the mean", ylabel="after storing")
+    ax.legend(loc="upper left")
+    return ax
+
+
+def plot_steps(
+    curves: Mapping[str, np.ndarray],
+    *,
+    every: int = 1,
+    ylabel: str = "loss",
+    level: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw what was measured in the course of training, on a logarithmic axis.
+
+    Args:
+        curves: by name, one value for each ``every`` steps.
+        every: the number of steps from one value to the next.
+        ylabel: what was measured.
+        level: where to draw a dashed line across, if it is positive.
+    """
+    ax = _new_axes(ax)
+    if level:
+        ax.axhline(level, color=MUTED, ls="--", lw=2)
+    for (name, values), line_style in zip(curves.items(), ("-", "--", ":", "-."), strict=False):
+        ax.plot(every * np.arange(1, len(values) + 1), values, ls=line_style, lw=2, label=name)
+    ax.set(xlabel="step", ylabel=ylabel, yscale="log")
+    ax.legend()
+    return ax
+
+
+def plot_error_map(errors: np.ndarray, size: int, *, ax: Axes | None = None) -> Axes:
+    """Draw the positions of an output, fill those that are off by more than 1e-6, and write the error into them.
+
+    Args:
+        errors: (H, W), not negative.
+        size: of the input, a square; a smaller output stands in its middle.
+    """
+    ax = _new_axes(ax, figsize=(4.4, 4.4))
+    top, left = (size - errors.shape[0]) / 2, (size - errors.shape[1]) / 2
+    ax.add_patch(Rectangle((-0.1, -0.1), size + 0.1, size + 0.1, facecolor="none", edgecolor=GRID, lw=1.5))
+    for (row, column), error in np.ndenumerate(errors):
+        corner = (left + column, top + row)
+        wrong = error > 1e-6
+        ax.add_patch(Rectangle(corner, 0.9, 0.9, facecolor=ORANGE if wrong else "none", edgecolor=MUTED, lw=0.8))
+        if wrong:
+            ax.text(corner[0] + 0.45, corner[1] + 0.47, f"{error:.1f}", color=PAPER, ha="center", va="center")
+    ax.set(xlim=(-0.3, size + 0.2), ylim=(size + 0.2, -0.3), aspect="equal")
+    ax.axis("off")
+    return ax
+
+
+def plot_margins(margins: Mapping[str, np.ndarray], alone: float, *, ax: Axes | None = None) -> Axes:
+    """Draw a row of dots per entry, crosses where a value is negative, and a line at the value of ``alone``."""
+    ax = _new_axes(ax)
+    ax.axvline(0, color=MUTED, lw=1)
+    ax.axvline(alone, color=ORANGE, lw=2, ls="--")
+    for row, values in enumerate(margins.values()):
+        heights = row + np.linspace(-0.25, 0.25, len(values))
+        right = values >= 0
+        ax.plot(values[right], heights[right], "o", color=BLUE, alpha=0.6, markersize=4)
+        ax.plot(values[~right], heights[~right], "x", color=RED, markersize=6, markeredgewidth=1.5)
+    ax.set(yticks=range(len(margins)), yticklabels=list(margins), ylim=(len(margins) - 0.5, -0.5))
+    ax.grid(visible=False, axis="y")
     return ax
 
 

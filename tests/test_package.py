@@ -20,9 +20,13 @@ def test_figures_and_questions_need_no_pytorch(module):
     assert imported(module, ("torch", "triton", "sklearn")) == []
 
 
-@pytest.mark.parametrize("module", ["functional", "layers", "folding", "models", "data", "training"])
+@pytest.mark.parametrize("module", ["functional", "layers", "folding", "models", "training"])
 def test_networks_need_pytorch_alone(module):
     assert imported(f"bncourse.{module}", ("triton", "sklearn", "matplotlib", "IPython")) == []
+
+
+def test_data_need_pytorch_and_scikit_learn():
+    assert imported("bncourse.data", ("triton", "matplotlib", "IPython")) == []
 
 
 def imported(module: str, names: tuple[str, ...]) -> list[str]:

@@ -26,6 +26,8 @@ def test_every_function_draws_into_the_axes_it_is_given(ax):
     assert plots.plot_images([np.eye(3), np.eye(4)], ["a", "b"], ax=ax) is ax
     assert plots.plot_channels(RNG.normal(size=(5, 2)), ["a", "b"], ax=ax) is ax
     assert plots.plot_index_set((2, 3), (0,), ax=ax) is ax
+    assert plots.plot_error_map(np.ones((2, 2)), 3, ax=ax) is ax
+    assert plots.plot_margins({"a": np.ones(2)}, 0.5, ax=ax) is ax
     assert plots.plot_graph({"a": (0, 0), "b": (1, 0)}, [("a", "b", plots.BLUE)], ax=ax) is ax
     assert plots.plot_gradient_terms(np.ones(2), {"a": np.ones(2)}, ax=ax) is ax
     assert plots.plot_projection(np.ones(2), np.eye(2)[0], ("a", "b", "c"), ax=ax) is ax
@@ -35,6 +37,11 @@ def test_every_function_draws_into_the_axes_it_is_given(ax):
     assert plots.plot_batch_statistics(np.ones(2), np.ones(2), (1.0, 1.0), ax=ax) is ax
     assert plots.plot_noise_of_means([2, 4], [1.0, 0.7], 1.4, ax=ax) is ax
     assert plots.plot_running(np.ones(2), np.ones(3), np.ones(2), ax=ax) is ax
+    assert plots.plot_steps({"a": np.ones(2)}, ax=ax) is ax
+    assert plots.plot_history({"a": [1.0, 2.0]}, ax=ax) is ax
+    assert plots.plot_spacings({"a": (np.ones(2), np.ones(2))}, ax=ax) is ax
+    assert plots.plot_variance_errors(np.ones(2), {"a": np.ones(2)}, np.ones(2), ax=ax) is ax
+    assert plots.plot_stored(np.ones(2), np.ones(2), ax=ax) is ax
 
 
 def test_a_function_without_axes_makes_a_figure(ax):
@@ -183,9 +190,91 @@ def test_errors_of_differences_are_drawn_against_the_step(ax):
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
 
 
+def test_spacings_of_numbers_are_stairs_over_their_size(ax):
+    steps = {
+        "wide": (np.array([1.0, 2.0]), np.array([0.1, 0.2])),
+        "fine": (np.array([1.0, 4.0]), np.array([1e-7, 4e-7])),
+    }
+    plots.plot_spacings(steps, ax=ax)
+    for line, (name, (magnitudes, step)) in zip(ax.lines, steps.items(), strict=True):
+        assert line.get_label() == name
+        np.testing.assert_array_equal(line.get_xydata(), np.column_stack([magnitudes, step]))
+        assert line.get_drawstyle() == "steps-post", "the step holds up to the next magnitude"
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+
+
+def test_errors_of_variances_stand_beside_their_law(ax):
+    ratios, law = np.array([1.0, 10.0]), np.array([1e-7, 1e-5])
+    errors = {"one pass": np.array([2e-7, 3e-5]), "shifted": np.array([1e-7, 2e-7])}
+    plots.plot_variance_errors(ratios, errors, law, ax=ax)
+    drawn = {line.get_label(): line.get_xydata() for line in ax.lines}
+    np.testing.assert_array_equal(drawn["u (μ/σ)²"], np.column_stack([ratios, law]))
+    for name, values in errors.items():
+        np.testing.assert_array_equal(drawn[name], np.column_stack([ratios, values]))
+
+
+def test_stored_values_are_stairs_across_the_diagonal(ax):
+    exact, stored = np.array([-1.0, 0.2, 1.0]), np.array([-1.0, 0.0, 1.0])
+    plots.plot_stored(exact, stored, ax=ax)
+    diagonal, stairs = ax.lines
+    np.testing.assert_array_equal(diagonal.get_xydata(), np.column_stack([exact, exact]))
+    np.testing.assert_array_equal(stairs.get_xydata(), np.column_stack([exact, stored]))
+    assert stairs.get_drawstyle() == "steps-mid", "the height at a value is its own"
+
+
+def test_a_history_is_drawn_against_the_epochs_which_are_whole_numbers(ax):
+    curves = {"short": [3.0, 1.0], "long": [4.0, 2.0, 1.0]}
+    plots.plot_history(curves, ylabel="validation loss", log=True, ax=ax)
+    for line, (name, values) in zip(ax.lines, curves.items(), strict=True):
+        assert line.get_label() == name
+        assert line.get_xydata().tolist() == [[epoch, value] for epoch, value in enumerate(values, start=1)]
+    assert len({(line.get_color(), line.get_linestyle()) for line in ax.lines}) == 2
+    assert len({line.get_linestyle() for line in ax.lines}) == 2, "curves are told apart without their colours"
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_yscale()) == ("epoch", "validation loss", "log")
+    assert all(tick == round(tick) for tick in ax.get_xticks())
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["short", "long"]
+
+
+def test_error_map_fills_what_is_wrong_and_says_by_how_much(ax):
+    plots.plot_error_map(np.array([[0.0, 1e-9], [0.26, 3.0]]), 4, ax=ax)
+    frame, *squares = ax.patches
+    assert frame.get_width() > 4, "the input, which is larger than the output"
+    assert [to_hex(s.get_facecolor()) == plots.ORANGE and s.get_alpha() is None for s in squares] == [0, 0, 1, 1]
+    assert [square.get_xy() for square in squares] == [(1, 1), (2, 1), (1, 2), (2, 2)], "in the middle"
+    assert [text.get_text() for text in ax.texts] == ["0.3", "3.0"]
+
+
+def test_margins_below_zero_are_crosses(ax):
+    margins = {"2": np.array([-1.0, 2.0, -3.0]), "8": np.array([1.0, 2.0])}
+    plots.plot_margins(margins, 1.5, ax=ax)
+    zero, alone, right, wrong, all_right, none_wrong = ax.lines
+    assert (zero.get_xdata()[0], alone.get_xdata()[0]) == (0, 1.5)
+    assert (right.get_xdata().tolist(), wrong.get_xdata().tolist()) == ([2], [-1, -3])
+    assert (all_right.get_xdata().tolist(), none_wrong.get_xdata().tolist()) == ([1, 2], [])
+    assert right.get_marker() != wrong.get_marker(), "told apart without their colours"
+    assert all(abs(height) < 0.5 for height in wrong.get_ydata())
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["2", "8"]
+
+
 def test_text_stays_text_and_the_ground_is_transparent(ax, tmp_path):
     ax.set_title("a title to search for")
     ax.figure.savefig(tmp_path / "figure.svg")
     svg = (tmp_path / "figure.svg").read_text()
     assert "a title to search for</text>" in svg
     assert to_hex(ax.figure.get_facecolor(), keep_alpha=True).endswith("00")
+
+
+def test_steps_are_drawn_at_their_numbers_with_a_line_at_the_level(ax):
+    values = np.array([3.0, 2.0, 1.5])
+    plots.plot_steps({"measured": values}, every=10, ylabel="turn", level=2.5, ax=ax)
+    level, curve = ax.get_lines()
+    assert curve.get_xdata() == pytest.approx([10, 20, 30])
+    assert curve.get_ydata() == pytest.approx(values)
+    assert set(level.get_ydata()) == {2.5}
+    assert (ax.get_yscale(), ax.get_ylabel()) == ("log", "turn")
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["measured"]
+
+
+def test_steps_without_a_level_have_no_line_across(ax):
+    plots.plot_steps({"measured": np.ones(3)}, level=0.0, ax=ax)
+    assert len(ax.get_lines()) == 1

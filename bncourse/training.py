@@ -1,0 +1,214 @@
+"""Training a network and evaluating it; all random numbers follow from a seed.
+
+The mode of every module belongs to the caller. :func:`fit` trains each module in the mode in which it finds it, so a
+norm that ``norm.eval()`` froze stays frozen; :func:`evaluate` leaves each in the mode in which it found it.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Inputs = Tensor | tuple[Tensor, ...]
+Metric = Callable[[Tensor, Tensor], Tensor]
+
+
+def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
+    """Mean cross-entropy of logits (N, K) or (N, L, K) and classes (N,) or (N, L); classes of -100 do not count."""
+    return F.cross_entropy(output.flatten(0, -2), target.flatten())
+
+
+def accuracy(output: Tensor, target: Tensor) -> Tensor:
+    """Share of the classes (N,) or (N, L) whose logit, of (N, K) or (N, L, K), is the largest; -100 do not count.
+
+    Raises:
+        ValueError: if the target holds no classes.
+    """
+    if target.is_floating_point():
+        raise ValueError(
+            f"expected classes, int64; got {target.dtype}; for values, choose another metric, such as "
+            "torch.nn.functional.mse_loss"
+        )
+    return (output.argmax(-1) == target)[target != -100].float().mean()
+
+
+@dataclass(frozen=True)
+class History:
+    """What :func:`fit` measured, one number per epoch."""
+
+    train_loss: list[float] = field(default_factory=list)  # mean over the epoch, in which the weights change
+    validation_loss: list[float] = field(default_factory=list)  # after the epoch; empty without validation
+    validation_metric: list[float] = field(default_factory=list)  # likewise
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the losses of the training and, if there is one, of the validation part."""
+        from bncourse import plots
+
+        curves = {"training": self.train_loss, "validation": self.validation_loss}
+        return plots.plot_history({name: curve for name, curve in curves.items() if curve}, ax=ax)
+
+
+def fit(
+    model: nn.Module,
+    x: Inputs,
+    y: Tensor,
+    *,
+    epochs: int,
+    batch_size: int = 32,
+    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.SGD,
+    learning_rate: float = 0.1,
+    loss: Metric = cross_entropy,
+    seed: int = 0,
+    validation: tuple[Inputs, Tensor] | None = None,
+    metric: Metric = accuracy,
+    progress: bool | None = None,
+) -> History:
+    """Train ``model``, in place.
+
+    Every epoch goes through the samples in a new order. If one sample is left over for the last batch, the
+    epoch leaves it out, whatever the network: batch norm cannot be trained with one value per channel. PyTorch's
+    global generator, from which dropout draws, is seeded too, and put back afterwards.
+
+    Args:
+        model: in training mode; its modules that are not, stay as they are.
+        x: inputs (N, ...), or a tuple of them: the arguments of ``model``.
+        y: targets (N, ...).
+        epochs: how often to go through the samples.
+        batch_size: the number of samples in a batch.
+        optimizer: makes one from parameters and ``lr``: a class of ``torch.optim``, or a ``functools.partial`` of it.
+        learning_rate: ``lr`` of the optimizer.
+        loss: of outputs and targets; the mean over the batch.
+        seed: decides the order of the samples, and what dropout drops.
+        validation: inputs and targets to evaluate after each epoch.
+        metric: what to measure beside the loss after each epoch.
+        progress: whether to draw a bar; if None, when someone watches: in a terminal, or a notebook with a reader.
+
+    Raises:
+        ValueError: if ``model`` is in evaluation mode, inputs and targets differ in number, or there are none.
+    """
+    inputs = _tuple(x)
+    _check(model, inputs, y, batch_size)
+    steps = optimizer(model.parameters(), lr=learning_rate)
+    order = torch.Generator().manual_seed(seed)  # of its own: with or without dropout, the same batches
+    history = History()
+    with _seeded(seed, y.device):
+        for _ in _epochs(epochs, progress):
+            batches = _batches(len(y), batch_size, order)
+            history.train_loss.append(_train(model, inputs, y, batches, steps, loss))
+            if validation is not None:
+                output = predict(model, validation[0])
+                history.validation_loss.append(float(loss(output, validation[1])))
+                history.validation_metric.append(float(metric(output, validation[1])))
+    return history
+
+
+def predict(model: nn.Module, x: Inputs, *, batch_size: int = 1024) -> Tensor:
+    """Outputs of ``model`` in evaluation mode, without gradients, in batches; afterwards all modes are as before."""
+    batches = zip(*(values.split(batch_size) for values in _tuple(x)), strict=True)
+    with evaluation_mode(model), torch.no_grad():
+        return torch.cat([model(*batch) for batch in batches])
+
+
+def evaluate(model: nn.Module, x: Inputs, y: Tensor, metric: Metric = accuracy, *, batch_size: int = 1024) -> float:
+    """A metric of the outputs of :func:`predict` for all of ``x`` together and the targets ``y``."""
+    return float(metric(predict(model, x, batch_size=batch_size), y))
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` into evaluation mode, and afterwards each of its modules back into the mode that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _tuple(x: Inputs) -> tuple[Tensor, ...]:
+    """The arguments that a model is called with."""
+    return x if isinstance(x, tuple) else (x,)
+
+
+def _check(model: nn.Module, inputs: tuple[Tensor, ...], y: Tensor, batch_size: int) -> None:
+    """Raise if there is nothing to train, or nothing to train with."""
+    if not model.training:
+        raise ValueError(
+            "expected a model in training mode; got one in evaluation mode, which would keep its statistics; call "
+            "model.train() first, then eval() on what is to stay frozen"
+        )
+    if {len(values) for values in inputs} != {len(y)} or len(y) == 0:
+        raise ValueError(
+            f"expected as many inputs as targets, one at least; got {[len(values) for values in inputs]} inputs and "
+            f"{len(y)} targets; pass x and y of the same samples"
+        )
+    if batch_size < 1:
+        raise ValueError(f"expected a batch_size of at least 1; got {batch_size}; choose 32, say")
+
+
+def _batches(samples: int, batch_size: int, order: torch.Generator) -> list[Tensor]:
+    """Numbers of samples, shuffled; without a last batch of one, unless all are."""
+    batches = list(torch.randperm(samples, generator=order).split(batch_size))
+    return batches[:-1] if len(batches[-1]) == 1 and 1 < batch_size < samples else batches
+
+
+def _train(
+    model: nn.Module,
+    inputs: tuple[Tensor, ...],
+    y: Tensor,
+    batches: list[Tensor],
+    optimizer: torch.optim.Optimizer,
+    loss: Metric,
+) -> float:
+    """One step per batch; the mean of the losses over the samples."""
+    total = 0.0
+    for batch in batches:
+        optimizer.zero_grad()
+        value = loss(model(*(values[batch] for values in inputs)), y[batch])
+        value.backward()
+        optimizer.step()
+        total += value.item() * len(batch)
+    return total / sum(len(batch) for batch in batches)
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Let the global generator of ``device`` start from ``seed``, and afterwards go on as if nothing had been."""
+    cuda = device.type == "cuda"
+    generator = torch.cuda.default_generators[device.index] if cuda else torch.default_generator
+    state = generator.get_state()
+    generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        generator.set_state(state)
+
+
+def _epochs(epochs: int, progress: bool | None) -> Iterable[int]:
+    """The numbers of the epochs, with a progress bar or without."""
+    if not (_someone_watches() if progress is None else progress):
+        return range(epochs)
+    from tqdm.auto import tqdm
+
+    return tqdm(range(epochs), desc="training", unit="epoch")
+
+
+def _someone_watches() -> bool:
+    """Whether the error stream is a terminal, or the notebook is open in a frontend that could answer a question.
+
+    The programs that execute notebooks for the book and its tests say, with every cell, that they could not.
+    """
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    if hasattr(shell, "get_parent"):  # a notebook
+        return bool(shell.get_parent().get("content", {}).get("allow_stdin"))
+    return sys.stderr.isatty()

@@ -1,0 +1,441 @@
+"""Networks have the norm that they are given, where they are told to have it, and nothing else changes with it."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from bncourse import layers
+from bncourse.models import GPT, LSTM, MLP, PostNormBlock, PreNormBlock, ResidualCNN, SequenceNorm
+
+N, LENGTH, TOKENS = 6, 5, 7
+
+NORMS_OF_FEATURES = {
+    "none": None,
+    "batch": layers.BatchNorm1d,
+    "PyTorch's batch": nn.BatchNorm1d,
+    "layer": layers.LayerNorm,
+    "PyTorch's layer": nn.LayerNorm,
+    "RMS": layers.RMSNorm,
+    "group": lambda c: layers.GroupNorm(2, c),
+}
+NORMS_OF_IMAGES = {
+    "none": None,
+    "batch": layers.BatchNorm2d,
+    "PyTorch's batch": nn.BatchNorm2d,
+    "group": lambda c: layers.GroupNorm(4, c),
+    "instance": nn.InstanceNorm2d,
+}
+
+
+def mlp(norm, place):
+    return MLP([5, 8, 6, 3], norm, place=place), torch.randn(N, 5), (N, 3)
+
+
+def cnn(norm, place):
+    return ResidualCNN(norm=norm, place=place, channels=(4, 8)), torch.randn(N, 1, 8, 8), (N, 10)
+
+
+def colour_cnn(norm, place):
+    return ResidualCNN(3, 4, norm, place=place, channels=(8, 4), blocks=2), torch.randn(N, 3, 32, 32), (N, 4)
+
+
+def lstm(norm, place):
+    return LSTM(4, 8, 3, norm, place=place, num_layers=2), torch.randn(N, LENGTH, 4), (N, 3)
+
+
+def gpt(norm, place):
+    return GPT(TOKENS, LENGTH + 2, norm, place=place, width=8), torch.randint(TOKENS, (N, LENGTH)), (N, LENGTH, TOKENS)
+
+
+PLACES = {
+    mlp: ("before", "after"),
+    cnn: ("post", "pre"),
+    colour_cnn: ("post", "pre"),
+    lstm: ("input", "output"),
+    gpt: ("pre", "post"),
+}
+CASES = [
+    pytest.param(make, norm, place, id=f"{make.__name__}-{name}-{place}")
+    for make, places in PLACES.items()
+    for name, norm in (NORMS_OF_IMAGES if "cnn" in make.__name__ else NORMS_OF_FEATURES).items()
+    for place in places
+]
+WITH_BATCH_NORM = [
+    pytest.param(make, place, id=f"{make.__name__}-{place}") for make, places in PLACES.items() for place in places
+]
+
+
+def batch_norm(make, package):
+    return package.BatchNorm2d if "cnn" in make.__name__ else package.BatchNorm1d
+
+
+def randomize(model):
+    """Random parameters and running statistics, not far from 1: constants hide mistakes."""
+    with torch.no_grad():
+        for name, values in model.state_dict().items():
+            if "running_var" in name or ("norm" in name and name.endswith("weight")):
+                values.uniform_(0.5, 2)
+            elif "num_batches_tracked" not in name:
+                values.normal_(std=0.5)
+    return model
+
+
+def calls(model, *inputs):
+    """The names of the layers, in the order in which they are called, and what each was given."""
+    seen = []
+    for name, module in model.named_modules():
+        if not list(module.children()) and not isinstance(module, (nn.Identity, nn.Sequential)):
+            module.register_forward_pre_hook(lambda _, args, name=name: seen.append((name, args[0])))
+    model(*inputs)
+    return seen
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+# Every network
+
+
+@pytest.mark.parametrize(("make", "norm", "place"), CASES)
+def test_outputs_have_their_shape_and_every_parameter_gets_a_gradient(make, norm, place):
+    model, x, shape = make(norm, place)
+    y = randomize(model)(x)
+    assert y.shape == shape
+    (y * torch.randn(shape)).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
+    assert model.eval()(x).isfinite().all()
+
+
+@pytest.mark.parametrize(("make", "place"), WITH_BATCH_NORM)
+def test_the_state_of_a_network_with_pytorchs_norms_fits_one_with_ours(make, place):
+    theirs, x, _ = make(batch_norm(make, nn), place)
+    ours, _, _ = make(batch_norm(make, layers), place)
+    ours.load_state_dict(randomize(theirs).state_dict())
+    assert any("running_mean" in name for name in ours.state_dict())
+    for _ in range(3):
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", PLACES)
+def test_a_copy_shares_nothing_with_the_network(make):
+    model, x, _ = make(batch_norm(make, layers), PLACES[make][0])
+    twin = copy.deepcopy(model)
+    state = copy.deepcopy(model.state_dict())
+    twin(x)
+    randomize(twin)
+    torch.testing.assert_close(model.state_dict(), state, rtol=0, atol=0)
+
+
+class LeafTracer(torch.fx.Tracer):
+    """Norms check their input's shape, which cannot be traced: leave them whole."""
+
+    def is_leaf_module(self, module, name):
+        return module.__module__ == "bncourse.layers" or super().is_leaf_module(module, name)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("make", [mlp, cnn])
+def test_mlp_and_cnn_can_be_traced(make, place):
+    model, x, _ = make(batch_norm(make, layers), PLACES[make][place])
+    randomize(model)
+    graph = LeafTracer().trace(model)
+    traced = torch.fx.GraphModule(model, graph)
+    called = {node.target for node in graph.nodes if node.op == "call_module"}
+    assert called.issuperset(name for name, module in model.named_modules() if hasattr(module, "num_features"))
+    torch.testing.assert_close(traced.eval()(x), model.eval()(x), rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore")  # TorchDynamo does what PyTorch warns of
+@pytest.mark.parametrize("make", [mlp, cnn, lstm, gpt])
+def test_networks_can_be_compiled(make):
+    """The graph only, which needs no C++ compiler; whole, but for the LSTM, which PyTorch does not compile."""
+    model, x, _ = make(batch_norm(make, layers), PLACES[make][0])
+    twin = copy.deepcopy(randomize(model))
+    compiled = torch.compile(twin, backend="eager", fullgraph=make is not lstm)
+    for _ in range(2):
+        torch.testing.assert_close(compiled(x), model(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(twin.state_dict(), model.state_dict(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [mlp, cnn, lstm, gpt])
+def test_a_place_that_does_not_exist_is_an_error(make):
+    with pytest.raises(ValueError, match=r"place: expected one of \('.*'\); got 'middle'; choose"):
+        make(None, "middle")
+
+
+def test_a_norm_that_is_a_module_is_an_error():
+    with pytest.raises(ValueError, match=r"expected a callable .* got the module BatchNorm1d\(.*; pass its class"):
+        MLP([5, 8, 3], nn.BatchNorm1d(8))
+
+
+# Fully connected networks
+
+
+@pytest.mark.parametrize(
+    ("place", "order"),
+    [
+        ("before", ["linear1", "norm1", "activation1", "dropout1", "linear2", "norm2", "activation2", "dropout2"]),
+        ("after", ["linear1", "activation1", "norm1", "dropout1", "linear2", "activation2", "norm2", "dropout2"]),
+    ],
+)
+def test_norm_of_an_mlp_stands_before_or_after_the_activation(place, order):
+    model = MLP([5, 8, 6, 3], place=place, dropout=0.25, activation=nn.Tanh)
+    assert [name for name, _ in calls(model, torch.randn(N, 5))] == [f"layers.{name}" for name in [*order, "linear3"]]
+    assert isinstance(model.layers.norm1, layers.BatchNorm1d)
+    assert isinstance(model.layers.activation1, nn.Tanh)
+    assert model.layers.dropout1.p == 0.25
+
+
+@pytest.mark.parametrize(
+    ("norm", "place", "bias", "expected"),
+    [
+        (nn.BatchNorm1d, "before", None, False),
+        (nn.BatchNorm1d, "before", True, True),
+        (nn.BatchNorm1d, "after", None, True),
+        (nn.BatchNorm1d, "after", False, False),
+        (None, "before", None, True),
+    ],
+)
+def test_linear_layers_have_a_bias_unless_a_norm_follows(norm, place, bias, expected):
+    model = MLP([5, 8, 6, 3], norm, place=place, bias=bias)
+    assert (model.layers.linear1.bias is not None, model.layers.linear2.bias is not None) == (expected, expected)
+    assert model.layers.linear3.bias is not None
+
+
+def test_an_mlp_without_a_size_for_its_output_is_an_error():
+    with pytest.raises(ValueError, match=r"expected at least an input and an output size; got \[5\]; write"):
+        MLP([5])
+
+
+def test_weights_before_a_relu_start_with_he_initialization():
+    model = MLP([400, 300, 200, 100], None)
+    for linear in (model.layers.linear1, model.layers.linear2):
+        assert linear.weight.std().item() == pytest.approx(math.sqrt(2 / linear.in_features), rel=0.02)
+        assert not linear.bias.any()
+    pytorchs = 1 / math.sqrt(3 * 200)  # uniform between ± 1 / √inputs
+    assert model.layers.linear3.weight.std().item() == pytest.approx(pytorchs, rel=0.02)
+    cnn = ResidualCNN(norm=None, channels=(64, 64))
+    for conv in (cnn.blocks[0].conv1, cnn.blocks[1].conv2):
+        assert conv.weight.std().item() == pytest.approx(math.sqrt(2 / (64 * 9)), rel=0.02)
+
+
+def test_weights_start_as_they_are_told_to():
+    default = MLP([400, 300, 10], None, init=None).layers.linear1
+    assert default.weight.std().item() == pytest.approx(1 / math.sqrt(3 * 400), rel=0.02)
+    assert default.bias.any()
+    weight = MLP([400, 300, 10], None, init=nn.init.orthogonal_).layers.linear1.weight
+    torch.testing.assert_close(weight @ weight.T, torch.eye(300), rtol=0, atol=1e-5)
+
+
+# Residual networks
+
+
+def test_norm_of_a_residual_network_follows_or_precedes_its_convolutions():
+    x = torch.randn(N, 1, 8, 8)
+    post = [name for name, _ in calls(ResidualCNN(channels=(4, 8)), x)]
+    block = ["conv1", "norm1", "relu1", "conv2", "norm2"]
+    assert post == [
+        *("stem.conv", "stem.norm", "stem.relu"),
+        *(f"blocks.0.{name}" for name in [*block, "relu2"]),
+        *(f"blocks.1.{name}" for name in [*block, "shortcut.0", "shortcut.1", "relu2"]),
+        "head",
+    ]
+    pre = [name for name, _ in calls(ResidualCNN(channels=(4, 8), place="pre"), x)]
+    block = ["norm1", "relu1", "conv1", "norm2", "relu2", "conv2"]
+    assert pre == [
+        "stem.conv",
+        *(f"blocks.0.{name}" for name in block),
+        *(f"blocks.1.{name}" for name in [*block, "shortcut"]),
+        *("tail.norm", "tail.relu", "head"),
+    ]
+
+
+@pytest.mark.parametrize("place", ["post", "pre"])
+def test_each_stage_but_the_first_halves_the_image(place):
+    model = ResidualCNN(3, channels=(4, 8, 12), blocks=2, place=place)
+    seen = {name: tuple(x.shape[1:]) for name, x in calls(model, torch.randn(N, 3, 32, 32))}
+    inputs = [seen[f"blocks.{i}.conv1"] for i in range(6)]
+    assert inputs == [(4, 32, 32), (4, 32, 32), (4, 32, 32), (8, 16, 16), (8, 16, 16), (12, 8, 8)]
+    assert seen["head"] == (12,)
+
+
+@pytest.mark.parametrize("place", ["post", "pre"])
+def test_the_head_of_a_residual_network_sees_the_mean_over_all_positions(place):
+    model = randomize(ResidualCNN(channels=(4, 8), place=place))
+    last = []
+    (model.tail if place == "pre" else model.blocks).register_forward_hook(lambda *args: last.append(args[2]))
+    y = model(torch.randn(N, 1, 8, 8))
+    assert last[0].shape == (N, 8, 4, 4) and (last[0] >= 0).all()
+    torch.testing.assert_close(y, last[0].flatten(2).mean(2) @ model.head.weight.T + model.head.bias)
+
+
+@pytest.mark.parametrize("outputs", [4, 6])
+@pytest.mark.parametrize("block", [PostNormBlock, PreNormBlock])
+def test_a_block_adds_its_input_to_what_it_computes(block, outputs):
+    model = randomize(block(4, outputs, nn.BatchNorm2d, stride=1 if outputs == 4 else 2))
+    x = torch.randn(N, 4, 8, 8)
+    y = model(x)
+    model.conv2.weight.data.zero_()
+    if block is PostNormBlock:
+        model.norm2.bias.data.zero_()
+    shortcut = x if outputs == 4 else model.shortcut(x)
+    torch.testing.assert_close(model(x), shortcut.relu() if block is PostNormBlock else shortcut)
+    assert not torch.allclose(model(x), y, atol=0.1)
+
+
+@pytest.mark.parametrize("place", ["post", "pre"])
+def test_convolutions_have_a_bias_only_without_norm(place):
+    for norm in (None, nn.BatchNorm2d):
+        model = ResidualCNN(norm=norm, place=place)
+        convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+        assert len(convolutions) == 6  # the stem, two in each block, and a shortcut
+        assert all((conv.bias is None) == (norm is not None) for conv in convolutions)
+
+
+# Sequences
+
+
+@pytest.mark.parametrize("package", [nn, layers])
+def test_batch_norm_over_sequences_shares_statistics_among_all_positions(package):
+    """With as many positions as features, batch norm over the wrong axis goes unnoticed but for its numbers."""
+    norm = randomize(package.BatchNorm1d(LENGTH))
+    flat = copy.deepcopy(norm)
+    x = torch.randn(N, LENGTH, LENGTH) * torch.arange(1.0, LENGTH + 1) + torch.arange(LENGTH)
+    y = SequenceNorm(norm)(x)
+    torch.testing.assert_close(y, flat(x.flatten(0, 1)).view_as(x))
+    torch.testing.assert_close(norm.state_dict(), flat.state_dict())
+
+
+@pytest.mark.parametrize("norm", [layers.LayerNorm, nn.LayerNorm, layers.RMSNorm, nn.RMSNorm])
+def test_layer_norm_over_sequences_looks_at_each_position_alone(norm):
+    norm = randomize(norm(LENGTH))
+    x = torch.randn(N, LENGTH, LENGTH)
+    torch.testing.assert_close(SequenceNorm(norm)(x)[2, 3], norm(x[2, 3]))
+
+
+@pytest.mark.parametrize("norm", [layers.BatchNorm1d, layers.LayerNorm, nn.Identity])
+def test_padding_stays_out_of_the_statistics_and_becomes_zero(norm):
+    norm = randomize(norm(4))
+    alone = copy.deepcopy(norm)
+    x, mask = torch.randn(N, LENGTH, 4) + 3, torch.arange(LENGTH) < torch.tensor([[5], [2], [1], [3], [5], [4]])
+    x[~mask] = 1e3
+    y = SequenceNorm(norm)(x, mask)
+    torch.testing.assert_close(y[mask], alone(x[mask]))
+    assert not y[~mask].any()
+    torch.testing.assert_close(norm.state_dict(), alone.state_dict())
+
+
+@pytest.mark.parametrize("place", ["input", "output"])
+def test_norm_of_an_lstm_is_over_its_input_or_its_output(place):
+    model = LSTM(4, 8, 3, layers.BatchNorm1d, place=place, num_layers=2)
+    names = [name for name, _ in calls(model, torch.randn(N, LENGTH, 4))]
+    pairs = [("norms.0.norm", "lstms.0"), ("norms.1.norm", "lstms.1")]
+    ordered = pairs if place == "input" else [pair[::-1] for pair in pairs]
+    assert names == [*ordered[0], *ordered[1], "head"]
+    assert [norm.norm.num_features for norm in model.norms] == ([4, 8] if place == "input" else [8, 8])
+
+
+@pytest.mark.parametrize("norm", [None, layers.BatchNorm1d, layers.LayerNorm])
+@pytest.mark.parametrize("place", ["input", "output"])
+def test_an_lstm_gives_the_same_with_more_padding_behind_a_sequence(norm, place):
+    model = randomize(LSTM(4, 8, 3, norm, place=place, num_layers=2))
+    longer = copy.deepcopy(model)
+    x, mask = torch.randn(N, LENGTH, 4), torch.arange(LENGTH) < torch.tensor([[5], [2], [1], [3], [4], [4]])
+    padded = torch.cat([x.masked_fill(~mask[..., None], 7.0), torch.full((N, 3, 4), 7.0)], dim=1)
+    y = model(x, mask)
+    torch.testing.assert_close(y, longer(padded, F.pad(mask, (0, 3))))
+    torch.testing.assert_close(model.state_dict(), longer.state_dict())
+    assert not torch.allclose(y, model(x))
+
+
+@pytest.mark.parametrize("norm", [None, layers.BatchNorm1d, layers.LayerNorm])
+def test_an_lstm_in_evaluation_mode_gives_a_sequence_the_same_alone(norm):
+    model = randomize(LSTM(4, 8, 3, norm)).eval()
+    x, lengths = torch.randn(N, LENGTH, 4), [5, 2, 1, 3, 4, 4]
+    y = model(x, torch.arange(LENGTH) < torch.tensor(lengths)[:, None])
+    for i, length in enumerate(lengths):
+        torch.testing.assert_close(y[i], model(x[i : i + 1, :length])[0])
+
+
+def test_batch_norm_in_a_gpt_is_given_the_features_as_channels():
+    model = GPT(TOKENS, LENGTH, layers.BatchNorm1d, width=8)
+    seen = {name: x.shape for name, x in calls(model, torch.randint(TOKENS, (N, LENGTH))) if "norm" in name}
+    assert len(seen) == 5  # two in each block, and the last one
+    assert set(seen.values()) == {(N, 8, LENGTH)}
+
+
+def test_norm_of_a_gpt_precedes_or_follows_attention_and_mlp():
+    x = torch.randint(TOKENS, (N, LENGTH))
+    embedding = ["token_embedding", "position_embedding"]
+    attention, mlp = (
+        ["attention.project_in", "attention.project_out"],
+        [f"mlp.layers.{n}" for n in ("linear1", "activation1", "linear2")],
+    )
+    pre = [f"blocks.0.{name}" for name in ["norm1.norm", *attention, "norm2.norm", *mlp]]
+    assert [name for name, _ in calls(GPT(TOKENS, LENGTH, blocks=1), x)] == [*embedding, *pre, "last_norm.norm", "head"]
+    post = [f"blocks.0.{name}" for name in [*attention, "norm1.norm", *mlp, "norm2.norm"]]
+    assert [name for name, _ in calls(GPT(TOKENS, LENGTH, blocks=1, place="post"), x)] == [*embedding, *post, "head"]
+
+
+@pytest.mark.parametrize("place", ["pre", "post"])
+def test_a_transformer_block_adds_attention_and_mlp_to_its_input(place):
+    block = randomize(GPT(TOKENS, LENGTH, layers.LayerNorm, place=place, width=8).blocks[0])
+    x = torch.randn(N, LENGTH, 8)
+    y = block(x)
+    for last in (block.attention.project_out, block.mlp.layers.linear2):
+        nn.init.zeros_(last.weight)
+    nn.init.zeros_(block.mlp.layers.linear2.bias)
+    torch.testing.assert_close(block(x), x if place == "pre" else block.norm2(block.norm1(x)))
+    assert not torch.allclose(block(x), y, atol=0.1)
+
+
+@pytest.mark.parametrize("place", ["pre", "post"])
+@pytest.mark.parametrize(
+    ("norm", "training", "leaks"),
+    [
+        (None, True, False),
+        (layers.LayerNorm, True, False),
+        (layers.BatchNorm1d, True, True),
+        (layers.BatchNorm1d, False, False),
+    ],
+)
+def test_only_batch_statistics_let_a_gpt_see_later_tokens(norm, training, leaks, place):
+    model = randomize(GPT(TOKENS, LENGTH, norm, place=place, width=8)).train(training)
+    x = torch.randint(TOKENS, (N, LENGTH))
+    other = x.clone()
+    other[:, -1] = (x[:, -1] + 1) % TOKENS
+    change = (model(x) - model(other)).abs()
+    assert change[:, -1].max() > 0.01
+    assert (change[:, :-1].max() > 0.01) == leaks
+
+
+def test_a_gpt_tells_positions_apart_and_reads_shorter_texts():
+    model = randomize(GPT(TOKENS, LENGTH))
+    x = torch.randint(TOKENS, (N, LENGTH))
+    torch.testing.assert_close(model(x[:, :3]), model(x)[:, :3], rtol=1e-4, atol=1e-5)
+    same = model(torch.full((1, LENGTH), 2))[0]
+    assert not torch.allclose(same[0], same[1], atol=0.01)
+
+
+def test_heads_attend_on_their_own():
+    """Attention of two heads beside PyTorch's, which has the same weights in another arrangement."""
+    ours = randomize(GPT(TOKENS, LENGTH, width=8).blocks[0].attention)
+    theirs = nn.MultiheadAttention(8, 2, bias=False, batch_first=True)
+    theirs.load_state_dict({"in_proj_weight": ours.project_in.weight, "out_proj.weight": ours.project_out.weight})
+    x = torch.randn(N, LENGTH, 8)
+    later = torch.ones(LENGTH, LENGTH, dtype=torch.bool).triu(1)
+    torch.testing.assert_close(ours(x), theirs(x, x, x, attn_mask=later)[0])
+
+
+def test_heads_that_do_not_divide_the_width_are_an_error():
+    with pytest.raises(ValueError, match="expected a multiple of heads = 3; got 8; change"):
+        GPT(TOKENS, LENGTH, width=8, heads=3)
