@@ -9,6 +9,9 @@ from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
+import torch
+from torch import nn
+from torch.autograd import Function
 
 MISTAKEN: dict[str, list[tuple[str, Callable]]] = defaultdict(list)
 
@@ -1375,3 +1378,1541 @@ def weight_along_the_columns(dy, x, weight, running_mean, running_var, eps):
     inv_std = across(1 / np.sqrt(running_var + eps))
     x_hat = (x - across(running_mean)) * inv_std
     return dy * weight * inv_std, (dy * x_hat).sum(NHW), dy.sum(NHW)
+
+
+# BatchNormFunction
+
+
+def stages_of_tensor(x, eps):
+    """x − μ and √(σ² + ε) of a table."""
+    centered = x - x.mean(0)
+    return centered, torch.sqrt((centered**2).mean(0) + eps)
+
+
+class Kept(Function):
+    """What most learners get right: x̂, 1/√(σ² + ε) and γ are kept, and the formula is that of chapter 3."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        centered, std = stages_of_tensor(x, eps)
+        ctx.save_for_backward(centered / std, std, weight)
+        return weight * centered / std + bias
+
+    @staticmethod
+    def backward(ctx, dy):
+        x_hat, std, weight = ctx.saved_tensors
+        dx_hat = dy * weight
+        dx = (dx_hat - dx_hat.mean(0) - x_hat * (dx_hat * x_hat).mean(0)) / std
+        return dx, (dy * x_hat).sum(0), dy.sum(0), None
+
+
+@mistaken("F01", "BatchNormFunction")
+class TorchsVariance(Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        inv_std = 1 / torch.sqrt(x.var(dim=0) + eps)
+        x_hat = (x - x.mean(dim=0)) * inv_std
+        ctx.save_for_backward(x_hat, inv_std, weight)
+        return weight * x_hat + bias
+
+    @staticmethod
+    def backward(ctx, dy):
+        x_hat, inv_std, weight = ctx.saved_tensors
+        dx_hat = dy * weight
+        dx = inv_std * (dx_hat - dx_hat.mean(0) - x_hat * (dx_hat * x_hat).mean(0))
+        return dx, (dy * x_hat).sum(0), dy.sum(0), None
+
+
+@mistaken("F01", "BatchNormFunction")
+class TorchsVarianceInForwardAlone(Kept):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        Kept.forward(ctx, x, weight, bias, eps)
+        return weight * (x - x.mean(0)) / torch.sqrt(x.var(0) + eps) + bias
+
+
+@mistaken("F01", "BatchNormFunction")
+class TorchsStdInBackwardAlone(Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        ctx.save_for_backward(x, weight)
+        ctx.eps = eps
+        return weight * (x - x.mean(0)) / torch.sqrt(x.var(0, correction=0) + eps) + bias
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, weight = ctx.saved_tensors
+        inv_std = (x.std(0) ** 2 + ctx.eps) ** -0.5
+        x_hat = (x - x.mean(0)) * inv_std
+        dx = weight * inv_std * (dy - dy.mean(0) - x_hat * (dy * x_hat).mean(0))
+        return dx, (dy * x_hat).sum(0), dy.sum(0), None
+
+
+@mistaken("F02", "BatchNormFunction")
+class EpsAfterTheRoot(Kept):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        std = x.std(0, correction=0) + eps
+        x_hat = (x - x.mean(0)) / std
+        ctx.save_for_backward(x_hat, std, weight)
+        return weight * x_hat + bias
+
+
+@mistaken("F24", "BatchNormFunction")
+class CentersInPlace(Kept):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        x -= x.mean(0)
+        std = torch.sqrt((x * x).mean(0) + eps)
+        ctx.save_for_backward(x / std, std, weight)
+        return weight * x / std + bias
+
+
+@mistaken("C15", "BatchNormFunction")
+class SinglePrecision(Kept):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        return Kept.forward(ctx, x.float(), weight.float(), bias.float(), eps)
+
+
+@mistaken("C12", "BatchNormFunction")
+class ColumnsByView(Kept):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        n, c = x.shape
+        return Kept.forward(ctx, x.view(n * c).view(n, c), weight, bias, eps)
+
+
+@mistaken("T06", "BatchNormFunction")
+class ThreeGradients(Kept):
+    @staticmethod
+    def backward(ctx, dy):
+        return Kept.backward(ctx, dy)[:3]
+
+
+@mistaken("T06", "BatchNormFunction")
+class OnlyDx(Kept):
+    @staticmethod
+    def backward(ctx, dy):
+        return Kept.backward(ctx, dy)[0]
+
+
+@mistaken("T06", "BatchNormFunction")
+class ZeroForEps(Kept):
+    @staticmethod
+    def backward(ctx, dy):
+        return *Kept.backward(ctx, dy)[:3], torch.zeros(())
+
+
+@mistaken("T07", "BatchNormFunction")
+class AttributesOfCtx(Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        centered, ctx.std = stages_of_tensor(x, eps)
+        ctx.x_hat = centered / ctx.std
+        ctx.weight = weight
+        return weight * ctx.x_hat + bias
+
+    @staticmethod
+    def backward(ctx, dy):
+        dx_hat = dy * ctx.weight
+        dx = (dx_hat - dx_hat.mean(0) - ctx.x_hat * (dx_hat * ctx.x_hat).mean(0)) / ctx.std
+        return dx, (dy * ctx.x_hat).sum(0), dy.sum(0), None
+
+
+@mistaken("T07", "BatchNormFunction")
+class CacheOnCtx(Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        centered, std = stages_of_tensor(x, eps)
+        ctx.cache = {"x_hat": centered / std, "std": std, "weight": weight}
+        return weight * centered / std + bias
+
+    @staticmethod
+    def backward(ctx, dy):
+        x_hat, std, weight = ctx.cache.values()
+        dx_hat = dy * weight
+        dx = (dx_hat - dx_hat.mean(0) - x_hat * (dx_hat * x_hat).mean(0)) / std
+        return dx, (dy * x_hat).sum(0), dy.sum(0), None
+
+
+@mistaken("T11", "BatchNormFunction")
+class ScalesWhatItSaved(Kept):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        centered, std = stages_of_tensor(x, eps)
+        x_hat = centered.div_(std)
+        ctx.save_for_backward(x_hat, std, weight)
+        x_hat *= weight
+        x_hat += bias
+        return x_hat
+
+
+@mistaken("T11", "BatchNormFunction")
+class MultipliesInPlace(Kept):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        centered, std = stages_of_tensor(x, eps)
+        x_hat = centered / std
+        ctx.save_for_backward(x_hat, std, weight)
+        return x_hat.mul_(weight) + bias
+
+
+@mistaken("T19", "BatchNormFunction")
+class CacheOnTheClass(Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        centered, std = stages_of_tensor(x, eps)
+        CacheOnTheClass.cache = centered / std, std, weight
+        return weight * centered / std + bias
+
+    @staticmethod
+    def backward(ctx, dy):
+        x_hat, std, weight = CacheOnTheClass.cache
+        dx_hat = dy * weight
+        dx = (dx_hat - dx_hat.mean(0) - x_hat * (dx_hat * x_hat).mean(0)) / std
+        return dx, (dy * x_hat).sum(0), dy.sum(0), None
+
+
+@mistaken("B01", "BatchNormFunction")
+class ConstantStatistics(Kept):
+    @staticmethod
+    def backward(ctx, dy):
+        x_hat, std, weight = ctx.saved_tensors
+        return dy * weight / std, (dy * x_hat).sum(0), dy.sum(0), None
+
+
+@mistaken("B05", "BatchNormFunction")
+class WithoutGamma(Kept):
+    @staticmethod
+    def backward(ctx, dy):
+        x_hat, std, _ = ctx.saved_tensors
+        dx = (dy - dy.mean(0) - x_hat * (dy * x_hat).mean(0)) / std
+        return dx, (dy * x_hat).sum(0), dy.sum(0), None
+
+
+@mistaken("B19", "BatchNormFunction")
+class RootWithoutEps(Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        centered, std = stages_of_tensor(x, eps)
+        ctx.save_for_backward(centered / std, x.var(0, correction=0), weight)
+        return weight * centered / std + bias
+
+    @staticmethod
+    def backward(ctx, dy):
+        x_hat, var, weight = ctx.saved_tensors
+        dx_hat = dy * weight
+        dx = (dx_hat - dx_hat.mean(0) - x_hat * (dx_hat * x_hat).mean(0)) / torch.sqrt(var)
+        return dx, (dy * x_hat).sum(0), dy.sum(0), None
+
+
+@mistaken("B28", "BatchNormFunction")
+class BiasBeforeWeight(Kept):
+    @staticmethod
+    def backward(ctx, dy):
+        dx, dweight, dbias, _ = Kept.backward(ctx, dy)
+        return dx, dbias, dweight, None
+
+
+@mistaken("B31", "BatchNormFunction")
+class OneSumForAll(Kept):
+    @staticmethod
+    def backward(ctx, dy):
+        x_hat, _, _ = ctx.saved_tensors
+        return Kept.backward(ctx, dy)[0], (dy * x_hat).sum(), dy.sum(), None
+
+
+@mistaken("B32", "BatchNormFunction")
+class SumsOfRows(Kept):
+    @staticmethod
+    def backward(ctx, dy):
+        x_hat, _, _ = ctx.saved_tensors
+        return Kept.backward(ctx, dy)[0], (dy * x_hat).sum(1), dy.sum(1), None
+
+
+@mistaken("B37", "BatchNormFunction")
+class ScalesUpstreamInPlace(Kept):
+    @staticmethod
+    def backward(ctx, dy):
+        x_hat, std, weight = ctx.saved_tensors
+        dweight, dbias = (dy * x_hat).sum(0), dy.sum(0)
+        dy.mul_(weight)
+        return (dy - dy.mean(0) - x_hat * (dy * x_hat).mean(0)) / std, dweight, dbias, None
+
+
+# BatchNorm1d
+
+
+class Usual(nn.Module):
+    """What most learners get right; the methods below change one thing each."""
+
+    def __init__(self, num_features, eps=1e-5, momentum=0.1):
+        super().__init__()
+        self.eps, self.momentum = eps, momentum
+        self.make_parameters(num_features)
+        self.make_statistics(num_features)
+
+    def make_parameters(self, n):
+        self.weight = nn.Parameter(torch.ones(n))
+        self.bias = nn.Parameter(torch.zeros(n))
+
+    def make_statistics(self, n):
+        self.register_buffer("running_mean", torch.zeros(n))
+        self.register_buffer("running_var", torch.ones(n))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def forward(self, x):
+        if not self.training:
+            return self.normalized(x, self.running_mean, self.running_var)
+        self.count(x)
+        self.update(x, 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum)
+        return self.normalized(x, x.mean(0), x.var(0, correction=0))
+
+    def count(self, x):
+        self.num_batches_tracked += 1
+
+    def update(self, x, a):
+        with torch.no_grad():
+            self.running_mean = (1 - a) * self.running_mean + a * x.mean(0)
+            self.running_var = (1 - a) * self.running_var + a * x.var(0)
+
+    def normalized(self, x, mean, var):
+        return self.weight * (x - mean) / torch.sqrt(var + self.eps) + self.bias
+
+
+@mistaken("T01", "BatchNorm1d")
+class PlainStatistics(Usual):
+    def make_statistics(self, n):
+        self.running_mean, self.running_var = torch.zeros(n), torch.ones(n)
+        self.num_batches_tracked = torch.tensor(0)
+
+
+@mistaken("T01", "BatchNorm1d")
+class CountsInANumber(Usual):
+    def make_statistics(self, n):
+        self.register_buffer("running_mean", torch.zeros(n))
+        self.register_buffer("running_var", torch.ones(n))
+        self.num_batches_tracked = 0
+
+    def forward(self, x):
+        if not self.training:
+            return self.normalized(x, self.running_mean, self.running_var)
+        self.num_batches_tracked += 1
+        self.update(x, 1 / self.num_batches_tracked if self.momentum is None else self.momentum)
+        return self.normalized(x, x.mean(0), x.var(0, correction=0))
+
+
+@mistaken("T01", "BatchNorm1d")
+class StatisticsThatAreNotSaved(Usual):
+    def make_statistics(self, n):
+        self.register_buffer("running_mean", torch.zeros(n), persistent=False)
+        self.register_buffer("running_var", torch.ones(n), persistent=False)
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+
+@mistaken("T02", "BatchNorm1d")
+class StatisticsAsParameters(Usual):
+    def make_statistics(self, n):
+        self.running_mean = nn.Parameter(torch.zeros(n), requires_grad=False)
+        self.running_var = nn.Parameter(torch.ones(n), requires_grad=False)
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def update(self, x, a):
+        with torch.no_grad():
+            self.running_mean.mul_(1 - a).add_(a * x.mean(0))
+            self.running_var.mul_(1 - a).add_(a * x.var(0))
+
+
+@mistaken("T02", "BatchNorm1d")
+class StatisticsAsParametersChangedByData(Usual):
+    def make_statistics(self, n):
+        self.running_mean = nn.Parameter(torch.zeros(n))
+        self.running_var = nn.Parameter(torch.ones(n))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def update(self, x, a):
+        self.running_mean.data = (1 - a) * self.running_mean.data + a * x.data.mean(0)
+        self.running_var.data = (1 - a) * self.running_var.data + a * x.data.var(0)
+
+
+@mistaken("T02", "BatchNorm1d")
+class StatisticsAsParametersChangedInPlace(StatisticsAsParametersChangedByData):
+    def update(self, x, a):
+        self.running_mean *= 1 - a
+        self.running_mean += a * x.mean(0)
+        self.running_var *= 1 - a
+        self.running_var += a * x.var(0)
+
+
+@mistaken("T02", "BatchNorm1d")
+class StatisticsAsParametersReplaced(StatisticsAsParametersChangedByData):
+    update = Usual.update
+
+
+@mistaken("T03", "BatchNorm1d")
+class PlainParameters(Usual):
+    def make_parameters(self, n):
+        self.weight, self.bias = torch.ones(n), torch.zeros(n)
+
+
+@mistaken("T03", "BatchNorm1d")
+class LeavesForParameters(Usual):
+    def make_parameters(self, n):
+        self.weight = torch.ones(n, requires_grad=True)
+        self.bias = torch.zeros(n, requires_grad=True)
+
+
+@mistaken("T03", "BatchNorm1d")
+class BuffersForParameters(Usual):
+    def make_parameters(self, n):
+        self.register_buffer("weight", torch.ones(n))
+        self.register_buffer("bias", torch.zeros(n))
+
+
+@mistaken("T03", "BatchNorm1d")
+class ForgottenBias(Usual):
+    def make_parameters(self, n):
+        self.weight = nn.Parameter(torch.ones(n))
+        self.bias = torch.zeros(n)
+
+
+@mistaken("T04", "BatchNorm1d")
+class RecordsTheAverage(Usual):
+    def update(self, x, a):
+        self.running_mean = (1 - a) * self.running_mean + a * x.mean(0)
+        self.running_var = (1 - a) * self.running_var + a * x.var(0)
+
+
+@mistaken("T04", "BatchNorm1d")
+class RecordsInPlace(Usual):
+    def update(self, x, a):
+        self.running_mean.mul_(1 - a).add_(x.mean(0), alpha=a)
+        self.running_var.mul_(1 - a).add_(x.var(0), alpha=a)
+
+
+@mistaken("T05", "BatchNorm1d")
+class ThroughNumpy(Usual):
+    def normalized(self, x, mean, var):
+        x, mean, var, weight, bias = (v.detach().numpy() for v in (x, mean, var, self.weight, self.bias))
+        return torch.tensor(weight * (x - mean) / np.sqrt(var + np.float32(self.eps)) + bias)
+
+
+@mistaken("T05", "BatchNorm1d")
+class DataOfParameters(Usual):
+    def normalized(self, x, mean, var):
+        return self.weight.data * (x - mean) / torch.sqrt(var + self.eps) + self.bias.data
+
+
+@mistaken("T05", "BatchNorm1d")
+class UnderNoGrad(Usual):
+    @torch.no_grad()
+    def forward(self, x):
+        return super().forward(x)
+
+
+@mistaken("B01", "BatchNorm1d")
+class AllStatisticsWithoutGradients(Usual):
+    def forward(self, x):
+        if not self.training:
+            return self.normalized(x, self.running_mean, self.running_var)
+        with torch.no_grad():
+            self.count(x)
+            self.update(x, 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum)
+            mean, var = x.mean(0), x.var(0, correction=0)
+        return self.normalized(x, mean, var)
+
+
+@mistaken("B02", "BatchNorm1d")
+class DetachedVariance(Usual):
+    def normalized(self, x, mean, var):
+        return self.weight * (x - mean) / torch.sqrt(var.detach() + self.eps) + self.bias
+
+
+@mistaken("B03", "BatchNorm1d")
+class DetachedMean(Usual):
+    def normalized(self, x, mean, var):
+        return self.weight * (x - mean.detach()) / torch.sqrt(var + self.eps) + self.bias
+
+
+@mistaken("F01", "BatchNorm1d")
+class OneVarianceForBoth(Usual):
+    def forward(self, x):
+        y = super().forward(x)
+        return self.normalized(x, x.mean(0), x.var(0)) if self.training else y
+
+
+@mistaken("F02", "BatchNorm1d")
+class EpsAddedToTheRoot(Usual):
+    def normalized(self, x, mean, var):
+        return self.weight * (x - mean) / (torch.sqrt(var) + self.eps) + self.bias
+
+
+@mistaken("F11", "BatchNorm1d")
+class BetaIsLost(Usual):
+    def normalized(self, x, mean, var):
+        return self.weight * (x - mean) / torch.sqrt(var + self.eps)
+
+
+@mistaken("F12", "BatchNorm1d")
+class GammaIsLost(Usual):
+    def normalized(self, x, mean, var):
+        return (x - mean) / torch.sqrt(var + self.eps) + self.bias
+
+
+@mistaken("F14", "BatchNorm1d")
+class EpsIsFixed(Usual):
+    def normalized(self, x, mean, var):
+        return self.weight * (x - mean) / torch.sqrt(var + 1e-5) + self.bias
+
+
+@mistaken("F19", "BatchNorm1d")
+class SquaresFirst(Usual):
+    def forward(self, x):
+        y = super().forward(x)
+        return self.normalized(x, x.mean(0), (x**2).mean(0) - x.mean(0) ** 2) if self.training else y
+
+
+@mistaken("F22", "BatchNorm1d")
+class RunningStatisticsAlways(Usual):
+    def forward(self, x):
+        mean, var = self.running_mean, self.running_var
+        super().forward(x)
+        return self.normalized(x, mean, var)
+
+
+@mistaken("F23", "BatchNorm1d")
+class UpdatesAndUses(Usual):
+    def forward(self, x):
+        super().forward(x)
+        return self.normalized(x, self.running_mean, self.running_var)
+
+
+@mistaken("F24", "BatchNorm1d")
+class ChangesItsInput(Usual):
+    def forward(self, x):
+        y = super().forward(x)
+        x.data -= x.data.mean(0)
+        return y
+
+
+@mistaken("C15", "BatchNorm1d")
+class RowsOfStatistics(Usual):
+    def make_statistics(self, n):
+        super().make_statistics(n)
+        self.running_mean, self.running_var = torch.zeros(1, n), torch.ones(1, n)
+
+
+@mistaken("R01", "BatchNorm1d")
+class WeighsTheOldValue(Usual):
+    def update(self, x, a):
+        super().update(x, a if self.momentum is None else 1 - a)
+
+
+@mistaken("R02", "BatchNorm1d")
+class RemembersWhatItUsed(Usual):
+    def update(self, x, a):
+        with torch.no_grad():
+            self.running_mean = (1 - a) * self.running_mean + a * x.mean(0)
+            self.running_var = (1 - a) * self.running_var + a * x.var(0, unbiased=False)
+
+
+@mistaken("R05", "BatchNorm1d")
+class RemembersTheStd(Usual):
+    def update(self, x, a):
+        with torch.no_grad():
+            self.running_mean = (1 - a) * self.running_mean + a * x.mean(0)
+            self.running_var = (1 - a) * self.running_var + a * x.std(0)
+
+
+@mistaken("R07", "BatchNorm1d")
+class AssignsToANewName(Usual):
+    def update(self, x, a):
+        running_mean = (1 - a) * self.running_mean + a * x.mean(0)  # noqa: F841
+        running_var = (1 - a) * self.running_var + a * x.var(0)  # noqa: F841
+
+
+@mistaken("R08", "BatchNorm1d")
+class UpdatesInEveryMode(Usual):
+    def forward(self, x):
+        self.count(x)
+        y = None if self.training else self.normalized(x, self.running_mean, self.running_var)
+        self.update(x.detach(), 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum)
+        return self.normalized(x, x.mean(0), x.var(0, correction=0)) if y is None else y
+
+
+@mistaken("R09", "BatchNorm1d")
+class BatchInEveryMode(Usual):
+    def forward(self, x):
+        super().forward(x)
+        return self.normalized(x, x.mean(0), x.var(0, correction=0))
+
+
+@mistaken("R11", "BatchNorm1d")
+class KeepsTheLastBatch(Usual):
+    def update(self, x, a):
+        self.running_mean, self.running_var = x.detach().mean(0), x.detach().var(0)
+
+
+@mistaken("R13", "BatchNorm1d")
+class UpdatesOnlyTheMean(Usual):
+    def update(self, x, a):
+        self.running_mean.lerp_(x.detach().mean(0), a)
+
+
+@mistaken("R14", "BatchNorm1d")
+class NoRootInEvaluation(Usual):
+    def normalized(self, x, mean, var):
+        inv = 1 / torch.sqrt(var + self.eps) if self.training else 1 / (var + self.eps)
+        return self.weight * (x - mean) * inv + self.bias
+
+
+@mistaken("R16", "BatchNorm1d")
+class KnowsNoNone(Usual):
+    def forward(self, x):
+        if not self.training:
+            return self.normalized(x, self.running_mean, self.running_var)
+        self.count(x)
+        self.update(x, self.momentum)
+        return self.normalized(x, x.mean(0), x.var(0, correction=0))
+
+
+@mistaken("R16", "BatchNorm1d")
+class OneTenthForNone(KnowsNoNone):
+    def __init__(self, num_features, eps=1e-5, momentum=0.1):
+        super().__init__(num_features, eps, 0.1 if momentum is None else momentum)
+
+
+@mistaken("R16", "BatchNorm1d")
+class CountsTooLate(Usual):
+    def forward(self, x):
+        if not self.training:
+            return self.normalized(x, self.running_mean, self.running_var)
+        self.update(x, 1 / self.num_batches_tracked if self.momentum is None else self.momentum)
+        self.count(x)
+        return self.normalized(x, x.mean(0), x.var(0, correction=0))
+
+
+@mistaken("R17", "BatchNorm1d")
+class StartsAtZero(Usual):
+    def make_statistics(self, n):
+        super().make_statistics(n)
+        self.running_var = torch.zeros(n)
+
+
+@mistaken("R20", "BatchNorm1d")
+class CountsNothing(Usual):
+    def make_statistics(self, n):
+        self.register_buffer("running_mean", torch.zeros(n))
+        self.register_buffer("running_var", torch.ones(n))
+        self.seen = 0
+
+    def forward(self, x):
+        if not self.training:
+            return self.normalized(x, self.running_mean, self.running_var)
+        self.seen += 1
+        self.update(x, self.momentum or 1 / self.seen)
+        return self.normalized(x, x.mean(0), x.var(0, correction=0))
+
+
+@mistaken("R21", "BatchNorm1d")
+class AsksForGradMode(Usual):
+    def forward(self, x):
+        if not torch.is_grad_enabled():
+            return self.normalized(x, self.running_mean, self.running_var)
+        self.count(x)
+        self.update(x, 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum)
+        return self.normalized(x, x.mean(0), x.var(0, correction=0))
+
+
+@mistaken("R27", "BatchNorm1d")
+class MomentumIsFixed(Usual):
+    def update(self, x, a):
+        super().update(x, a if self.momentum is None else 0.1)
+
+
+@mistaken("R29", "BatchNorm1d")
+class OldValueKeepsItsWeight(Usual):
+    def update(self, x, a):
+        self.running_mean += a * x.detach().mean(0)
+        self.running_var += a * x.detach().var(0)
+
+
+@mistaken("R31", "BatchNorm1d")
+class CountsSamples(Usual):
+    def forward(self, x):
+        if not self.training:
+            return self.normalized(x, self.running_mean, self.running_var)
+        self.num_batches_tracked += len(x)
+        self.update(x, len(x) / self.num_batches_tracked.item() if self.momentum is None else self.momentum)
+        return self.normalized(x, x.mean(0), x.var(0, correction=0))
+
+
+# accurate_statistics
+
+
+@mistaken("F19", "accurate_statistics")
+def shortcut_in_one_pass(x):
+    mean = x.mean(axis=0)
+    return mean, (x**2).mean(axis=0) - mean**2
+
+
+@mistaken("F19", "accurate_statistics")
+def shortcut_that_hides_the_sign(x):
+    total, squares = x.sum(axis=0), (x * x).sum(axis=0)
+    return total / len(x), np.maximum(squares / len(x) - (total / len(x)) ** 2, 0)
+
+
+@mistaken("N01", "accurate_statistics")
+def shortcut_in_float64(x):
+    x = x.astype(np.float64)
+    mean = x.mean(axis=0)
+    return mean, (x**2).mean(axis=0) - mean**2
+
+
+@mistaken("N01", "accurate_statistics")
+def sums_in_float64(x):
+    n, total, squares = len(x), np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    for row in x.astype(float):
+        total += row
+        squares += row**2
+    return total / n, np.abs((squares - total**2 / n) / n)
+
+
+@mistaken("N02", "accurate_statistics")
+def two_passes(x):
+    mean = x.mean(axis=0)
+    return mean, ((x - mean) ** 2).mean(axis=0)
+
+
+@mistaken("N02", "accurate_statistics")
+def numpys_own(x):
+    return np.mean(x, axis=0), np.var(x, axis=0)
+
+
+@mistaken("N02", "accurate_statistics")
+def columns_of_two_passes(x):
+    mean, var = np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    for c in range(x.shape[1]):
+        column = x[:, c].copy()
+        mean[c] = column.mean()
+        var[c] = ((column - column.mean()) ** 2).mean()
+    return mean, var
+
+
+@mistaken("N02", "accurate_statistics")
+def rounded_between_the_passes(x):
+    mean = x.astype(np.float64).mean(axis=0).astype(np.float32)
+    return mean, ((x - mean) ** 2).astype(np.float64).mean(axis=0)
+
+
+@mistaken("N02", "accurate_statistics")
+def welford_in_float32(x):
+    mean, m2 = np.zeros_like(x[0]), np.zeros_like(x[0])
+    for n, row in enumerate(x, start=1):
+        d = row - mean
+        mean += d / n
+        m2 += d * (row - mean)
+    return mean, m2 / len(x)
+
+
+@mistaken("N03", "accurate_statistics")
+def mean_of_what_is_left(x):
+    x = x - x[0]
+    mean = x.mean(axis=0)
+    return mean, ((x - mean) ** 2).mean(axis=0)
+
+
+@mistaken("N04", "accurate_statistics")
+def shift_without_correction(x):
+    shifted = x - x[0]
+    return x[0] + shifted.mean(0), (shifted**2).mean(0)
+
+
+@mistaken("N04", "accurate_statistics")
+def corrected_by_the_mean_itself(x):
+    shifted = x - x[0]
+    mean = x[0] + shifted.mean(0)
+    return mean, (shifted**2).mean(0) - mean**2
+
+
+@mistaken("N05", "accurate_statistics")
+def one_shift_for_all(x):
+    shift = x.mean()
+    shifted = x - shift
+    mean = shifted.mean(axis=0)
+    return shift + mean, (shifted**2).mean(axis=0) - mean**2
+
+
+@mistaken("N06", "accurate_statistics")
+def variance_and_mean(x):
+    x = x.astype(float)
+    return x.var(0), x.mean(0)
+
+
+@mistaken("F01", "accurate_statistics")
+def divided_by_one_less(x):
+    shifted = x - x[0]
+    mean = shifted.mean(axis=0)
+    return x[0] + mean, ((shifted - mean) ** 2).sum(axis=0) / (len(x) - 1)
+
+
+@mistaken("F24", "accurate_statistics")
+def shifts_in_place(x):
+    first = x[0].copy()
+    x -= first
+    return first + x.mean(0), x.var(0)
+
+
+@mistaken("F35", "accurate_statistics")
+def mean_and_std(x):
+    x = np.asarray(x, dtype=np.float64)
+    return x.mean(axis=0), x.std(axis=0)
+
+
+@mistaken("C05", "accurate_statistics")
+def statistics_of_rows(x):
+    x = x.astype(np.float64)
+    return x.mean(axis=1), x.var(axis=1)
+
+
+@mistaken("C17", "accurate_statistics")
+def statistics_of_all(x):
+    x = x.astype(np.float64)
+    return np.full(x.shape[1], x.mean()), np.full(x.shape[1], x.var())
+
+
+# welford_step
+
+
+@mistaken("N11", "welford_step")
+def old_distance_squared(count, mean, m2, x):
+    count += 1
+    delta = x - mean
+    return count, mean + delta / count, m2 + delta**2
+
+
+@mistaken("N12", "welford_step")
+def new_distance_squared(count, mean, m2, x):
+    n = count + 1
+    new_mean = (count * mean + x) / n
+    return n, new_mean, m2 + (x - new_mean) ** 2
+
+
+@mistaken("N13", "welford_step")
+def divided_before_counting(count, mean, m2, x):
+    delta = x - mean
+    new_mean = mean + delta / count
+    return count + 1, new_mean, m2 + delta * (x - new_mean)
+
+
+@mistaken("N13", "welford_step")
+def middle_of_old_and_new(count, mean, m2, x):
+    new_mean = (mean + x) / 2
+    return count + 1, new_mean, m2 + (x - mean) * (x - new_mean)
+
+
+@mistaken("N13", "welford_step")
+def old_mean_counted_once(count, mean, m2, x):
+    n = count + 1
+    new_mean = (mean + x) / n
+    return n, new_mean, m2 + (x - mean) * (x - new_mean)
+
+
+@mistaken("N14", "welford_step")
+def whole_distance(count, mean, m2, x):
+    delta = x - mean
+    new_mean = mean + delta
+    return count + 1, new_mean, m2 + delta * (x - new_mean)
+
+
+@mistaken("N15", "welford_step")
+def count_as_it_was(count, mean, m2, x):
+    new_mean = mean + (x - mean) / (count + 1)
+    return count, new_mean, m2 + (x - mean) * (x - new_mean)
+
+
+@mistaken("N15", "welford_step")
+def counted_again(count, mean, m2, x):
+    count += 1
+    new_mean = mean + (x - mean) / count
+    return count + 1, new_mean, m2 + (x - mean) * (x - new_mean)
+
+
+@mistaken("N16", "welford_step")
+def variance_every_time(count, mean, m2, x):
+    n = count + 1
+    delta = x - mean
+    new_mean = mean + delta / n
+    return n, new_mean, (m2 + delta * (x - new_mean)) / n
+
+
+@mistaken("N16", "welford_step")
+def running_variance(count, mean, m2, x):
+    n = count + 1
+    new_mean = mean + (x - mean) / n
+    return n, new_mean, m2 + ((x - mean) * (x - new_mean) - m2) / n
+
+
+@mistaken("N17", "welford_step")
+def away_from_the_sample(count, mean, m2, x):
+    n = count + 1
+    new_mean = mean - (x - mean) / n
+    return n, new_mean, m2 + (x - mean) * (x - new_mean)
+
+
+@mistaken("N17", "welford_step")
+def distance_the_other_way(count, mean, m2, x):
+    n, delta = count + 1, mean - x
+    new_mean = mean + delta / n
+    return n, new_mean, m2 + delta * (x - new_mean)
+
+
+@mistaken("N18", "welford_step")
+def squares_forgotten(count, mean, m2, x):
+    return count + 1, mean + (x - mean) / (count + 1), m2
+
+
+@mistaken("N19", "welford_step")
+def only_the_last_product(count, mean, m2, x):
+    n = count + 1
+    new_mean = mean + (x - mean) / n
+    m2 = (x - mean) * (x - new_mean)
+    return n, new_mean, m2
+
+
+@mistaken("N20", "welford_step")
+def distance_not_squared(count, mean, m2, x):
+    n = count + 1
+    delta = x - mean
+    return n, mean + delta / n, m2 + np.abs(delta)
+
+
+@mistaken("N21", "welford_step")
+def product_with_a_minus(count, mean, m2, x):
+    n = count + 1
+    new_mean = mean + (x - mean) / n
+    return n, new_mean, m2 + (x - mean) * (new_mean - x)
+
+
+@mistaken("N06", "welford_step")
+def squares_before_the_mean(count, mean, m2, x):
+    n = count + 1
+    new_mean = mean + (x - mean) / n
+    return n, m2 + (x - mean) * (x - new_mean), new_mean
+
+
+@mistaken("F06", "welford_step")
+def squares_of_x_added(count, mean, m2, x):
+    return count + 1, mean + (x - mean) / (count + 1), m2 + x**2
+
+
+@mistaken("F19", "welford_step")
+def by_way_of_the_sum_of_squares(count, mean, m2, x):
+    n = count + 1
+    total, squares = count * mean + x, m2 + count * mean**2 + x**2
+    return n, total / n, squares - total**2 / n
+
+
+@mistaken("R25", "welford_step")
+def updates_in_place(count, mean, m2, x):
+    count += 1
+    delta = x - mean
+    mean += delta / count
+    m2 += delta * (x - mean)
+    return count, mean, m2
+
+
+# batch_norm_half
+
+
+@mistaken("F20", "batch_norm_half")
+def as_in_chapter_2(x, weight, bias, eps):
+    mean = x.mean(axis=0)
+    var = ((x - mean) ** 2).mean(axis=0)
+    return weight * (x - mean) / np.sqrt(var + eps) + bias
+
+
+@mistaken("F20", "batch_norm_half")
+def with_numpys_var(x, weight, bias, eps):
+    return weight * (x - np.mean(x, axis=0)) / np.sqrt(np.var(x, axis=0) + eps) + bias
+
+
+@mistaken("F20", "batch_norm_half")
+def variance_kept_in_half(x, weight, bias, eps):
+    wide = x.astype(np.float64)
+    mean, var = wide.mean(0), wide.var(0).astype(x.dtype)
+    return weight * (wide - mean) / np.sqrt(var + eps) + bias
+
+
+@mistaken("F20", "batch_norm_half")
+def converted_too_late(x, weight, bias, eps):
+    u = x - x.mean(0)
+    var = (u * u).mean(0).astype(np.float32)
+    return (weight * u.astype(np.float32) / np.sqrt(var + eps) + bias).astype(np.float32)
+
+
+@mistaken("N31", "batch_norm_half")
+def mean_in_half(x, weight, bias, eps):
+    mean = x.mean(axis=0)
+    x = x.astype(np.float64)
+    return weight * (x - mean) / np.sqrt(((x - mean) ** 2).mean(axis=0) + eps) + bias
+
+
+@mistaken("N31", "batch_norm_half")
+def centred_in_half(x, weight, bias, eps):
+    u = (x - x.mean(axis=0)).astype(np.float64)
+    return weight * u / np.sqrt((u**2).mean(axis=0) + eps) + bias
+
+
+@mistaken("N32", "batch_norm_half")
+def sum_of_the_column(x, weight, bias, eps):
+    mean = x.sum(axis=0) / len(x)
+    u = x.astype(np.float64) - mean
+    return weight * u / np.sqrt((u**2).mean(axis=0) + eps) + bias
+
+
+@mistaken("N32", "batch_norm_half")
+def sum_in_a_loop(x, weight, bias, eps):
+    total = np.zeros_like(x[0])
+    for row in x:
+        total = total + row
+    mean = total / x.dtype.type(len(x))
+    u = x - mean.astype(np.float64)
+    return weight * u / np.sqrt((u**2).mean(axis=0) + eps) + bias
+
+
+@mistaken("C15", "batch_norm_half")
+def rounded_in_the_end(x, weight, bias, eps):
+    wide = x.astype(np.float64)
+    y = weight * (wide - wide.mean(0)) / np.sqrt(wide.var(0) + eps) + bias
+    return y.astype(x.dtype)
+
+
+@mistaken("F01", "batch_norm_half")
+def wide_but_unbiased(x, weight, bias, eps):
+    x = x.astype(np.float64)
+    return weight * (x - x.mean(0)) / np.sqrt(x.var(0, ddof=1) + eps) + bias
+
+
+@mistaken("F02", "batch_norm_half")
+def wide_with_eps_outside(x, weight, bias, eps):
+    x = x.astype(np.float64)
+    return weight * (x - x.mean(0)) / (x.std(0) + eps) + bias
+
+
+@mistaken("F19", "batch_norm_half")
+def shortcut_in_float32(x, weight, bias, eps):
+    x = x.astype(np.float32)
+    mean = x.mean(0)
+    return weight * (x - mean) / np.sqrt((x**2).mean(0) - mean**2 + eps) + bias
+
+
+# fold_batch_norm
+
+
+@mistaken("U15", "fold_batch_norm")
+def old_bias_as_it_is(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / np.sqrt(running_var + eps)
+    if bias is None:
+        bias = np.zeros(len(weight))
+    return weight * scale.reshape(-1, 1, 1, 1), bias + bn_bias - running_mean * scale
+
+
+@mistaken("U15", "fold_batch_norm")
+def nothing_added_unless_there_is_a_bias(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / np.sqrt(running_var + eps)
+    new_bias = bn_bias - scale * running_mean
+    if bias is not None:
+        new_bias = new_bias + bias
+    return scale[:, None, None, None] * weight, new_bias
+
+
+@mistaken("U16", "fold_batch_norm")
+def none_stays_none(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / np.sqrt(running_var + eps)
+    if bias is not None:
+        bias = (bias - running_mean) * scale + bn_bias
+    return weight * scale[:, None, None, None], bias
+
+
+@mistaken("U16", "fold_batch_norm")
+def none_not_thought_of(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / np.sqrt(running_var + eps)
+    return weight * scale[:, None, None, None], (bias - running_mean) * scale + bn_bias
+
+
+@mistaken("U16", "fold_batch_norm")
+def only_beta_without_a_bias(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / np.sqrt(running_var + eps)
+    new_bias = bn_bias if bias is None else (bias - running_mean) * scale + bn_bias
+    return weight * scale[:, None, None, None], new_bias
+
+
+@mistaken("U17", "fold_batch_norm")
+def fold_without_eps(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / np.sqrt(running_var)
+    bias = 0 if bias is None else bias
+    return weight * scale[:, None, None, None], (bias - running_mean) * scale + bn_bias
+
+
+@mistaken("U19", "fold_batch_norm")
+def along_the_inputs(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / np.sqrt(running_var + eps)
+    bias = 0 if bias is None else bias
+    return weight * scale.reshape(1, -1, 1, 1), (bias - running_mean) * scale + bn_bias
+
+
+@mistaken("U19", "fold_batch_norm")
+def without_reshape(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / np.sqrt(running_var + eps)
+    bias = 0 if bias is None else bias
+    return weight * scale, scale * (bias - running_mean) + bn_bias
+
+
+@mistaken("U19", "fold_batch_norm")
+def one_axis_too_few(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / np.sqrt(running_var + eps)
+    bias = 0 if bias is None else bias
+    return weight * scale[:, None, None], scale * (bias - running_mean) + bn_bias
+
+
+@mistaken("U19", "fold_batch_norm")
+def weight_by_reshape(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / np.sqrt(running_var + eps)
+    table = weight.reshape(-1, len(weight)) * scale
+    bias = 0 if bias is None else bias
+    return table.reshape(weight.shape), scale * (bias - running_mean) + bn_bias
+
+
+@mistaken("U41", "fold_batch_norm")
+def as_if_there_were_no_bias(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / np.sqrt(running_var + eps)
+    return weight * scale[:, None, None, None], bn_bias - running_mean * scale
+
+
+@mistaken("U42", "fold_batch_norm")
+def weight_alone(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / np.sqrt(running_var + eps)
+    return weight * scale[:, None, None, None], bias
+
+
+@mistaken("U43", "fold_batch_norm")
+def bias_alone(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    bias = 0 if bias is None else bias
+    return weight, (bias - running_mean) * bn_weight / np.sqrt(running_var + eps) + bn_bias
+
+
+@mistaken("U44", "fold_batch_norm")
+def mean_added(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / np.sqrt(running_var + eps)
+    bias = 0 if bias is None else bias
+    return weight * scale[:, None, None, None], (bias + running_mean) * scale + bn_bias
+
+
+@mistaken("U45", "fold_batch_norm")
+def mean_not_scaled(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / np.sqrt(running_var + eps)
+    bias = 0 if bias is None else bias
+    return weight * scale[:, None, None, None], bias * scale - running_mean + bn_bias
+
+
+@mistaken("U45", "fold_batch_norm")
+def mean_in_standard_deviations(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    std = np.sqrt(running_var + eps)
+    new_bias = bn_bias - running_mean / std
+    if bias is not None:
+        new_bias += bias * bn_weight / std
+    return weight * (bn_weight / std)[:, None, None, None], new_bias
+
+
+@mistaken("U46", "fold_batch_norm")
+def mean_forgotten(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / np.sqrt(running_var + eps)
+    bias = 0 if bias is None else bias
+    return weight * scale[:, None, None, None], bias * scale + bn_bias
+
+
+@mistaken("U47", "fold_batch_norm")
+def divided_by_the_scale(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / np.sqrt(running_var + eps)
+    bias = 0 if bias is None else bias
+    return weight / scale[:, None, None, None], (bias - running_mean) * scale + bn_bias
+
+
+@mistaken("U48", "fold_batch_norm")
+def batch_norm_of_the_weight(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    def batch_norm(values, shape):
+        gamma, beta, mean, var = (v.reshape(shape) for v in (bn_weight, bn_bias, running_mean, running_var))
+        return gamma * (values - mean) / np.sqrt(var + eps) + beta
+
+    bias = np.zeros(len(weight)) if bias is None else bias
+    return batch_norm(weight, (-1, 1, 1, 1)), batch_norm(bias, -1)
+
+
+@mistaken("R14", "fold_batch_norm")
+def root_forgotten(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / (running_var + eps)
+    bias = 0 if bias is None else bias
+    return weight * scale[:, None, None, None], (bias - running_mean) * scale + bn_bias
+
+
+@mistaken("R05", "fold_batch_norm")
+def squared_before_the_root(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / np.sqrt(running_var**2 + eps)
+    bias = 0 if bias is None else bias
+    return weight * scale[:, None, None, None], (bias - running_mean) * scale + bn_bias
+
+
+@mistaken("R28", "fold_batch_norm")
+def corrected_by_the_size_of_the_kernel(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    m = weight[0].size
+    scale = bn_weight / np.sqrt(running_var * m / (m - 1) + eps)
+    bias = 0 if bias is None else bias
+    return weight * scale[:, None, None, None], (bias - running_mean) * scale + bn_bias
+
+
+@mistaken("F02", "fold_batch_norm")
+def eps_outside(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / (np.sqrt(running_var) + eps)
+    bias = 0 if bias is None else bias
+    return weight * scale[:, None, None, None], (bias - running_mean) * scale + bn_bias
+
+
+@mistaken("F09", "fold_batch_norm")
+def beta_scales(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_bias / np.sqrt(running_var + eps)
+    bias = 0 if bias is None else bias
+    return weight * scale[:, None, None, None], (bias - running_mean) * scale + bn_weight
+
+
+@mistaken("F11", "fold_batch_norm")
+def beta_forgotten(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / np.sqrt(running_var + eps)
+    bias = 0 if bias is None else bias
+    return weight * scale[:, None, None, None], (bias - running_mean) * scale
+
+
+@mistaken("F12", "fold_batch_norm")
+def gamma_forgotten(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    inv_std = 1 / np.sqrt(running_var + eps)
+    bias = 0 if bias is None else bias
+    return weight * inv_std[:, None, None, None], (bias - running_mean) * inv_std + bn_bias
+
+
+@mistaken("F12", "fold_batch_norm")
+def gamma_only_in_the_weight(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    inv_std = 1 / np.sqrt(running_var + eps)
+    bias = 0 if bias is None else bias
+    return weight * (bn_weight * inv_std)[:, None, None, None], (bias - running_mean) * inv_std + bn_bias
+
+
+@mistaken("F24", "fold_batch_norm")
+def scales_the_weight_in_place(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / np.sqrt(running_var + eps)
+    weight *= scale[:, None, None, None]
+    bias = 0 if bias is None else bias
+    return weight, (bias - running_mean) * scale + bn_bias
+
+
+@mistaken("F34", "fold_batch_norm")
+def beta_inside_the_brackets(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / np.sqrt(running_var + eps)
+    bias = 0 if bias is None else bias
+    return weight * scale[:, None, None, None], (bias - running_mean + bn_bias) * scale
+
+
+# FrozenNorms; these are classes
+
+BATCH_NORMS = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)
+
+
+class Wrapper(torch.nn.Module):
+    """What most attempts have in common."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network(x)
+
+
+@mistaken("U04", "FrozenNorms")
+class OnlyRequiresGrad(Wrapper):
+    def __init__(self, network):
+        super().__init__(network)
+        for module in network.modules():
+            if isinstance(module, BATCH_NORMS):
+                for parameter in module.parameters():
+                    parameter.requires_grad = False
+
+
+@mistaken("U05", "FrozenNorms")
+class EvalOnce(Wrapper):
+    def __init__(self, network):
+        super().__init__(network)
+        for module in network.modules():
+            if isinstance(module, BATCH_NORMS):
+                module.eval()
+                module.requires_grad_(False)
+
+
+@mistaken("U05", "FrozenNorms")
+class EvalBeforeTrain(EvalOnce):
+    def train(self, mode=True):
+        for module in self.network.modules():
+            if isinstance(module, BATCH_NORMS):
+                module.eval()
+        return super().train(mode)
+
+
+@mistaken("U51", "FrozenNorms")
+class OnlyInTrain(OnlyRequiresGrad):
+    def train(self, mode=True):
+        super().train(mode)
+        for module in self.network.modules():
+            if isinstance(module, BATCH_NORMS):
+                module.eval()
+        return self
+
+
+class EvalInTrain(OnlyInTrain):
+    """A right answer, for others to spoil."""
+
+    def __init__(self, network):
+        super().__init__(network)
+        self.train()
+
+
+@mistaken("U52", "FrozenNorms")
+class OnlyEval(Wrapper):
+    def __init__(self, network):
+        super().__init__(network)
+        self.train()
+
+    def train(self, mode=True):
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, BATCH_NORMS):
+                module.eval()
+        return self
+
+
+@mistaken("U53", "FrozenNorms")
+class NothingTrained(EvalInTrain):
+    def __init__(self, network):
+        super().__init__(network)
+        self.requires_grad_(False)
+
+
+@mistaken("U53", "FrozenNorms")
+class AllNormsFrozen(Wrapper):
+    def __init__(self, network):
+        super().__init__(network)
+        self.train()
+
+    def train(self, mode=True):
+        super().train(mode)
+        for module in self.network.modules():
+            if "Norm" in type(module).__name__:
+                module.eval().requires_grad_(False)
+        return self
+
+
+@mistaken("U54", "FrozenNorms")
+class NetworkInEval(OnlyRequiresGrad):
+    def __init__(self, network):
+        super().__init__(network)
+        self.train()
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.network.eval()
+        return self
+
+
+@mistaken("U54", "FrozenNorms")
+class NeverTrains(OnlyRequiresGrad):
+    def __init__(self, network):
+        super().__init__(network)
+        self.eval()
+
+    def train(self, mode=True):
+        return super().train(False)
+
+
+@mistaken("U55", "FrozenNorms")
+class OutermostLayers(Wrapper):
+    def __init__(self, network):
+        super().__init__(network)
+        self.train()
+
+    def train(self, mode=True):
+        super().train(mode)
+        for layer in self.network:
+            if isinstance(layer, BATCH_NORMS):
+                layer.eval()
+                layer.requires_grad_(False)
+        return self
+
+
+@mistaken("U56", "FrozenNorms")
+class OnlyForImages(Wrapper):
+    def __init__(self, network):
+        super().__init__(network)
+        self.train()
+
+    def train(self, mode=True):
+        super().train(mode)
+        for module in self.network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
+                module.requires_grad_(False)
+        return self
+
+
+@mistaken("U57", "FrozenNorms")
+class MomentumZero(OnlyRequiresGrad):
+    def __init__(self, network):
+        super().__init__(network)
+        for module in network.modules():
+            if isinstance(module, BATCH_NORMS):
+                module.momentum = 0.0
+
+
+@mistaken("U57", "FrozenNorms")
+class NotTracking(OnlyRequiresGrad):
+    def __init__(self, network):
+        super().__init__(network)
+        for module in network.modules():
+            if isinstance(module, BATCH_NORMS):
+                module.track_running_stats = False
+
+
+@mistaken("U58", "FrozenNorms")
+class ForgetsTheMode(EvalInTrain):
+    def train(self, mode=True):
+        return super().train()
+
+
+@mistaken("U58", "FrozenNorms")
+class SwitchesNothingElse(EvalOnce):
+    def train(self, mode=True):
+        for module in self.network.modules():
+            if isinstance(module, BATCH_NORMS):
+                module.eval()
+        return self
+
+
+@mistaken("U59", "FrozenNorms")
+class SwitchesTheNetworkOnly(EvalOnce):
+    def train(self, mode=True):
+        self.network.train(mode)
+        for module in self.network.modules():
+            if isinstance(module, BATCH_NORMS):
+                module.eval()
+        return self
+
+
+@mistaken("U60", "FrozenNorms")
+class ReturnsNothing(EvalInTrain):
+    def train(self, mode=True):
+        super().train(mode)
+
+
+@mistaken("U61", "FrozenNorms")
+class LooksAtItsOwnChildren(Wrapper):
+    def __init__(self, network):
+        super().__init__(network)
+        self.train()
+
+    def train(self, mode=True):
+        super().train(mode)
+        for child in self.children():
+            if isinstance(child, BATCH_NORMS):
+                child.eval()
+                child.requires_grad_(False)
+        return self
+
+
+@mistaken("U62", "FrozenNorms")
+class AddsItsInput(EvalInTrain):
+    def forward(self, x):
+        return torch.relu(self.network(x))
+
+
+# parameter_groups
+
+
+def two_groups(decay, rest, weight_decay):
+    return [{"params": decay, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+
+
+@mistaken("U06", "parameter_groups")
+def everything_decays(model, weight_decay):
+    return [{"params": model.parameters(), "weight_decay": weight_decay}]
+
+
+@mistaken("U06", "parameter_groups")
+def by_the_end_of_the_name(model, weight_decay):
+    decay = [p for name, p in model.named_parameters() if not name.endswith("bias")]
+    rest = [p for name, p in model.named_parameters() if name.endswith("bias")]
+    return two_groups(decay, rest, weight_decay)
+
+
+@mistaken("U06", "parameter_groups")
+def images_alone(model, weight_decay):
+    norms = [p for m in model.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()]
+    rest = norms + [p for name, p in model.named_parameters() if name.endswith("bias")]
+    known = {id(p) for p in rest}
+    decay = [p for p in model.parameters() if id(p) not in known]
+    return two_groups(decay, {id(p): p for p in rest}.values(), weight_decay)
+
+
+@mistaken("U37", "parameter_groups")
+def all_but_the_norms(model, weight_decay):
+    norms = [p for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for p in m.parameters()]
+    decay = [p for p in model.parameters() if not any(p is norm for norm in norms)]
+    return two_groups(decay, norms, weight_decay)
+
+
+@mistaken("U38", "parameter_groups")
+def condition_the_wrong_way(model, weight_decay):
+    decay = [p for p in model.parameters() if p.ndim == 1]
+    rest = [p for p in model.parameters() if p.ndim > 1]
+    return two_groups(decay, rest, weight_decay)
+
+
+@mistaken("U39", "parameter_groups")
+def only_what_decays(model, weight_decay):
+    return [{"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": weight_decay}]
+
+
+@mistaken("U39", "parameter_groups")
+def only_the_first_level(model, weight_decay):
+    decay = [m.weight for m in model if isinstance(m, nn.Linear | nn.Conv2d)]
+    rest = [m.bias for m in model if isinstance(m, nn.Linear | nn.Conv2d)]
+    norms = [p for m in model if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for p in m.parameters()]
+    return two_groups(decay, rest + norms, weight_decay)
+
+
+@mistaken("U39", "parameter_groups")
+def biases_forgotten(model, weight_decay):
+    decay = [m.weight for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    norms = [p for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for p in m.parameters()]
+    return two_groups(decay, norms, weight_decay)
+
+
+@mistaken("U40", "parameter_groups")
+def silent_group(model, weight_decay):
+    decay = [p for p in model.parameters() if p.ndim > 1]
+    rest = [p for p in model.parameters() if p.ndim == 1]
+    return [{"params": decay, "weight_decay": weight_decay}, {"params": rest}]
+
+
+@mistaken("U40", "parameter_groups")
+def usual_number(model, weight_decay):
+    decay = [p for p in model.parameters() if p.ndim > 1]
+    rest = [p for p in model.parameters() if p.ndim == 1]
+    return two_groups(decay, rest, 1e-4)

@@ -5,14 +5,19 @@ answer, write it below its exercise and put ``@right(name, exercise)`` above it.
 annotations, as in the notebooks.
 """
 
+import copy
 import functools
 import itertools
 import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
+from fractions import Fraction
 
 import numpy as np
+import torch
+
+from bncourse.checks import EXERCISES
 
 RIGHT: dict[str, dict[str, Callable]] = defaultdict(dict)
 
@@ -1088,8 +1093,904 @@ def evaluate_backward_by_a_kernel(dy, x, weight, running_mean, running_var, eps)
 right("returns a list", "batch_norm_eval_backward")(in_a_list(evaluate_backward))
 
 
-# The first answer to each exercise in float32; pytorch_momentum takes no arrays and has one of its own
+# BatchNormFunction
+
+
+@right("compact", "BatchNormFunction")
+class KeepsXHat(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        inv_std = 1 / torch.sqrt(x.var(0, correction=0) + eps)
+        x_hat = (x - x.mean(0)) * inv_std
+        ctx.save_for_backward(x_hat, inv_std, weight)
+        return weight * x_hat + bias
+
+    @staticmethod
+    def backward(ctx, dy):
+        x_hat, inv_std, weight = ctx.saved_tensors
+        dx_hat = dy * weight
+        dx = inv_std * (dx_hat - dx_hat.mean(0) - x_hat * (dx_hat * x_hat).mean(0))
+        return dx, (dy * x_hat).sum(0), dy.sum(0), None
+
+
+def table_statistics(x, eps):
+    """x − μ and 1/√(σ² + ε) of a table."""
+    centered = x - x.mean(dim=0)
+    return centered, (centered.square().mean(dim=0) + eps).rsqrt()
+
+
+@right("keeps x and a number", "BatchNormFunction")
+class KeepsX(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        ctx.save_for_backward(x, weight)
+        ctx.eps = eps
+        centered, inv_std = table_statistics(x, eps)
+        return centered * inv_std * weight + bias
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, weight = ctx.saved_tensors
+        centered, inv_std = table_statistics(x, ctx.eps)
+        dbias, dweight = dy.sum(0), (dy * centered).sum(0) * inv_std
+        dx = weight * inv_std / len(x) * (len(x) * dy - dbias - centered * inv_std * dweight)
+        return dx, dweight, dbias, None
+
+
+@right("setup_context", "BatchNormFunction")
+class ContextApart(torch.autograd.Function):
+    @staticmethod
+    def forward(x, weight, bias, eps):
+        var, mean = torch.var_mean(x, dim=0, correction=0)
+        return torch.addcmul(bias, weight, (x - mean) / (var + eps) ** 0.5)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        x, weight, _, ctx.eps = inputs
+        ctx.save_for_backward(x, weight)
+
+    backward = KeepsX.backward
+
+
+@right("node by node", "BatchNormFunction")
+class NodeByNode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        mean = x.sum(0) / x.shape[0]
+        u = x - mean
+        var = (u * u).sum(0) / x.shape[0]
+        std = torch.sqrt(var + eps)
+        ctx.save_for_backward(u, std, weight)
+        return weight * (u / std) + bias
+
+    @staticmethod
+    def backward(ctx, dy):
+        u, std, weight = ctx.saved_tensors
+        n = dy.shape[0]
+        dx_hat = dy * weight
+        dstd = -(dx_hat * u).sum(0) / std**2
+        dvar = dstd / (2 * std)
+        du = dx_hat / std + dvar * 2 * u / n
+        dmean = -du.sum(0)
+        return du + dmean / n, (dy * u / std).sum(0), dy.sum(0), None
+
+
+@right("NumPy inside", "BatchNormFunction")
+class NumpyInside(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        ctx.save_for_backward(x, weight)
+        ctx.eps = eps
+        return torch.from_numpy(forward(x.numpy(), weight.numpy(), bias.numpy(), eps))
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, weight = (saved.detach().numpy() for saved in ctx.saved_tensors)
+        return *map(torch.from_numpy, backward(dy.numpy(), x, weight, ctx.eps)), None
+
+
+@right("projections", "BatchNormFunction")
+class Projections(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        n = len(x)
+        centring = torch.eye(n, dtype=x.dtype) - torch.full((n, n), 1 / n, dtype=x.dtype)
+        u = centring @ x
+        scale = weight * torch.rsqrt(torch.einsum("nc,nc->c", u, u) / n + eps)
+        ctx.save_for_backward(centring, u, scale, weight)
+        return torch.addmm(bias, u, torch.diag(scale))
+
+    @staticmethod
+    def backward(ctx, dy):
+        centring, u, scale, weight = ctx.saved_tensors
+        inv_std = scale / weight
+        dweight = torch.einsum("nc,nc,c->c", dy, u, inv_std)
+        dx = scale * (centring @ dy) - u * (dweight * scale * inv_std / len(dy))
+        return dx, dweight, torch.ones(len(dy), dtype=dy.dtype) @ dy, None
+
+
+@right("one feature after the other", "BatchNormFunction")
+class FeatureByFeature(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        y, x_hat, stds = torch.empty_like(x), torch.empty_like(x), []
+        for c in range(x.shape[1]):
+            stds.append(torch.sqrt(torch.mean((x[:, c] - torch.mean(x[:, c])) ** 2) + eps))
+            x_hat[:, c] = (x[:, c] - torch.mean(x[:, c])) / stds[c]
+            y[:, c] = weight[c] * x_hat[:, c] + bias[c]
+        ctx.save_for_backward(x_hat, weight, *stds)
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        x_hat, weight, *stds = ctx.saved_tensors
+        dx = torch.zeros_like(dy)
+        for c, std in enumerate(stds):
+            g = dy[:, c] * weight[c]
+            dx[:, c] = (g - g.mean() - x_hat[:, c] * torch.dot(g, x_hat[:, c]) / len(g)) / std
+        return dx, torch.sum(dy * x_hat, dim=0), torch.sum(dy, dim=0), None
+
+
+@right("autograd inside backward", "BatchNormFunction")
+class AutogradInside(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        ctx.save_for_backward(x, weight, bias)
+        ctx.eps = eps
+        return AutogradInside.formula(x, weight, bias, eps)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, dy):
+        leaves = [saved.detach().requires_grad_() for saved in ctx.saved_tensors]
+        with torch.enable_grad():
+            y = AutogradInside.formula(*leaves, ctx.eps)
+        return *torch.autograd.grad(y, leaves, dy), None
+
+    @staticmethod
+    def formula(x, weight, bias, eps):
+        centered, inv_std = table_statistics(x, eps)
+        return weight * centered * inv_std + bias
+
+
+@right("float64 inside, and None where nothing is needed", "BatchNormFunction")
+class DoubleInside(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        centered, inv_std = table_statistics(x.double(), eps)
+        ctx.save_for_backward(centered, inv_std, weight)
+        return (weight * centered * inv_std + bias).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, dy):
+        centered, inv_std, weight = ctx.saved_tensors
+        dx = dweight = dbias = None
+        if ctx.needs_input_grad[0]:
+            g = dy * weight * inv_std
+            x_hat = centered * inv_std
+            dx = (g - g.mean(0) - x_hat * (g * x_hat).mean(0)).to(dy.dtype)
+        if ctx.needs_input_grad[1]:
+            dweight = (dy * centered).sum(0, keepdim=True) * inv_std
+        if ctx.needs_input_grad[2]:
+            dbias = dy.sum(0)
+        return dx, dweight, dbias, None, None
+
+
+class Backward(torch.autograd.Function):
+    """The second half, for several forwards."""
+
+    @staticmethod
+    def backward(ctx, dy):
+        return KeepsXHat.backward(ctx, dy)
+
+
+@right("two classes, and torch's layer norm", "BatchNormFunction")
+class Heir(Backward):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        x_hat = torch.nn.functional.layer_norm(x.T, x.T.shape[1:], eps=eps).T
+        ctx.save_for_backward(x_hat, table_statistics(x, eps)[1], weight)
+        return weight * x_hat + bias
+
+
+# BatchNorm1d
+
+
+@right("compact", "BatchNorm1d")
+class CompactLayer(torch.nn.Module):
+    def __init__(self, num_features, eps=1e-5, momentum=0.1):
+        super().__init__()
+        self.eps, self.momentum = eps, momentum
+        self.weight = torch.nn.Parameter(torch.ones(num_features))
+        self.bias = torch.nn.Parameter(torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def forward(self, x):
+        mean, var = self.running_mean, self.running_var
+        if self.training:
+            mean, var = x.mean(0), x.var(0, correction=0)
+            self.remember(mean.detach(), x.detach().var(0))
+        return self.weight * (x - mean) / torch.sqrt(var + self.eps) + self.bias
+
+    def remember(self, mean, var):
+        self.num_batches_tracked += 1
+        momentum = self.momentum
+        if momentum is None:
+            momentum = 1 / self.num_batches_tracked
+        self.running_mean = (1 - momentum) * self.running_mean + momentum * mean
+        self.running_var = (1 - momentum) * self.running_var + momentum * var
+
+
+@right("a Function inside", "BatchNorm1d")
+class FunctionInside(CompactLayer):
+    def forward(self, x):
+        if not self.training:
+            scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+            return x * scale + (self.bias - self.running_mean * scale)
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)
+            n = self.num_batches_tracked.item()
+            weight = self.momentum if self.momentum is not None else 1 / n
+            self.running_mean.lerp_(x.mean(0), weight)
+            self.running_var.lerp_(x.var(0, unbiased=True), weight)
+        return KeepsXHat.apply(x, self.weight, self.bias, self.eps)
+
+
+class Remembering(torch.nn.Module):
+    """Running statistics without parameters."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.running_mean = torch.nn.Buffer(torch.zeros(channels))
+        self.running_var = torch.nn.Buffer(torch.ones(channels))
+        self.num_batches_tracked = torch.nn.Buffer(torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def see(self, x, momentum):
+        var, mean = torch.var_mean(x, dim=0)
+        self.num_batches_tracked += 1
+        share = 1 / float(self.num_batches_tracked) if momentum is None else momentum
+        self.running_mean += share * (mean - self.running_mean)
+        self.running_var -= share * (self.running_var - var)
+
+
+@right("a base class, buffers by nn.Buffer", "BatchNorm1d")
+class Derived(Remembering):
+    def __init__(self, num_features, eps, momentum, **options):
+        super().__init__(num_features)
+        self.register_parameter("weight", torch.nn.Parameter(torch.full((num_features,), 1.0)))
+        self.register_parameter("bias", torch.nn.Parameter(torch.full((num_features,), 0.0)))
+        self.options = {"eps": eps, "momentum": momentum, **options}
+
+    def forward(self, x):
+        return self.in_training(x) if self.training else self.in_use(x, self.running_mean, self.running_var)
+
+    def in_training(self, x):
+        self.see(x, self.options["momentum"])
+        return self.in_use(x, torch.mean(x, 0), torch.mean((x - torch.mean(x, 0)) ** 2, 0))
+
+    def in_use(self, x, mean, var):
+        return torch.addcmul(self.bias, (x - mean) / (var + self.options["eps"]).sqrt(), self.weight)
+
+
+@right("float64 inside, data of the buffers", "BatchNorm1d")
+class DoubleLayer(CompactLayer):
+    def forward(self, input):
+        x = input.to(torch.float64)
+        mean, var = self.running_mean.double(), self.running_var.double()
+        if self.training is True:
+            n = len(x)
+            mean = x.sum(0) / n
+            var = (x - mean).pow(2).sum(0) / n
+            self.num_batches_tracked.data += 1
+            a = 1.0 / self.num_batches_tracked.double() if self.momentum is None else self.momentum
+            self.running_mean.data = (a * mean.data + (1 - a) * self.running_mean.data).float()
+            self.running_var.data = (a * var.data * n / (n - 1) + (1 - a) * self.running_var.data).float()
+        y = (x - mean) / (var + self.eps) ** 0.5 * self.weight + self.bias
+        return y.type_as(input)
+
+
+@right("one feature after the other", "BatchNorm1d")
+class FeatureLayer(CompactLayer):
+    def forward(self, x):
+        if self.training:
+            self.num_batches_tracked.copy_(self.num_batches_tracked + 1)
+        return torch.stack([self.feature(c, x[:, c]) for c in range(x.shape[1])], dim=1)
+
+    def feature(self, c, values):
+        mean, var = self.running_mean[c].clone(), self.running_var[c].clone()
+        if self.training:
+            mean = sum(values) / len(values)
+            squares = sum((value - mean) ** 2 for value in values)
+            var = squares / len(values)
+            share = self.momentum or 1 / self.num_batches_tracked.item()
+            with torch.no_grad():
+                self.running_mean[c] = (1 - share) * self.running_mean[c] + share * mean
+                self.running_var[c] = (1 - share) * self.running_var[c] + share * squares / (len(values) - 1)
+        return self.weight[c] * (values - mean) * torch.rsqrt(var + self.eps) + self.bias[c]
+
+
+@right("torch's layer norm, and all batches in a list", "BatchNorm1d")
+class ListLayer(torch.nn.Module):
+    def __init__(self, num_features, eps=1e-5, momentum=0.1):
+        super().__init__()
+        names = ("weight", torch.ones), ("bias", torch.zeros)
+        for name, fill in names:
+            setattr(self, name, torch.nn.Parameter(fill(num_features)))
+        for name, start in (("running_mean", 0.0), ("running_var", 1.0)):
+            self.register_buffer(name, torch.full([num_features], start))
+        self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.int64))
+        self.eps, self.momentum, self.seen = eps, momentum, []
+
+    def forward(self, x):
+        if not self.training:
+            return torch.einsum("nc,c->nc", x - self.running_mean, self.scale()) + self.bias
+        self.seen.append(torch.stack([x.mean(0), x.var(0)]).detach())
+        self.num_batches_tracked.fill_(len(self.seen))
+        self.running_mean, self.running_var = self.average()
+        x_hat = torch.nn.functional.layer_norm(x.t(), [len(x)], eps=self.eps).t()
+        return x_hat * self.weight + self.bias
+
+    def scale(self):
+        return self.weight / torch.sqrt(self.running_var + self.eps)
+
+    def average(self):
+        if self.momentum is None:
+            return torch.stack(self.seen).mean(0)
+        start = torch.stack([torch.zeros_like(self.bias), torch.ones_like(self.bias)]).detach()
+        step = lambda old, new: old + self.momentum * (new - old)
+        return functools.reduce(step, self.seen, start)
+
+
+# accurate_statistics
+
+
+@right("float64 from the start", "accurate_statistics")
+def statistics_in_float64(x):
+    x = x.astype(np.float64)
+    return x.mean(axis=0), x.var(axis=0)
+
+
+@right("shifted by the first row", "accurate_statistics")
+def statistics_of_shifted(x):
+    first = x[0]
+    shifted = x - first
+    mean = shifted.mean(0)
+    return first + mean, (shifted**2).mean(0) - mean**2
+
+
+@right("subtracted twice", "accurate_statistics")
+def statistics_subtracted_twice(x):
+    mean = x.mean(0)
+    u = x - mean
+    remainder = u.mean(0)
+    return mean + remainder, ((u - remainder) ** 2).mean(0)
+
+
+@right("two passes over plain numbers", "accurate_statistics")
+def statistics_of_numbers(x):
+    means, variances = [], []
+    for values in x.T.tolist():
+        mean = math.fsum(values) / len(values)
+        means.append(mean)
+        variances.append(sum((value - mean) ** 2 for value in values) / len(values))
+    return np.array(means), np.array(variances)
+
+
+@right("welford in float64", "accurate_statistics")
+def statistics_by_welford(x):
+    n, mean, m2 = welford(x.astype(np.float64))
+    return mean, m2 / n
+
+
+@right("welford of shifted rows", "accurate_statistics")
+def statistics_by_shifted_welford(x):
+    n, mean, m2 = welford(x - x[-1])
+    return mean + x[-1], m2 / n
+
+
+@right("recursion over halves", "accurate_statistics")
+def statistics_by_halves(x):
+    n, mean, m2 = merged(x - np.median(x, axis=0).astype(np.float32))
+    return mean + np.median(x, axis=0), m2 / n
+
+
+@right("the statistics module", "accurate_statistics")
+def statistics_by_statistics(x):
+    columns = x.T.tolist()
+    return np.array([[statistics.fmean(c) for c in columns], [statistics.pvariance(c) for c in columns]])
+
+
+@right("one pass in fractions", "accurate_statistics")
+def statistics_in_fractions(x):
+    means, variances = [], []
+    for column in x.T.tolist():
+        total = sum(map(Fraction, column))
+        squares = sum(Fraction(value) ** 2 for value in column)
+        means.append(float(total / len(column)))
+        variances.append(float(squares / len(column) - (total / len(column)) ** 2))
+    return np.array(means), np.array(variances)
+
+
+@right("float64 where it matters", "accurate_statistics")
+def statistics_by_dtype(x):
+    mean = x.mean(axis=0, dtype=np.float64)
+    return mean.astype(np.float32), np.square(x - mean).mean(axis=0)
+
+
+@right("einsum", "accurate_statistics")
+def statistics_by_einsum(x):
+    u = x - x[:1].astype(np.float64)
+    mean = np.einsum("nc->c", u) / len(u)
+    u -= mean
+    return mean + x[0], np.einsum("nc,nc->c", u, u) / len(u)
+
+
+@right("pairwise differences", "accurate_statistics")
+def statistics_by_pairs(x):
+    # The differences of close float32 numbers are exact.
+    return np.median(x, 0) + (x - np.median(x, 0)).mean(0), np.mean([(row - x) ** 2 for row in x], axis=(0, 1)) / 2
+
+
+@right("torch", "accurate_statistics")
+def statistics_by_torch(x):
+    import torch
+
+    var, mean = torch.var_mean(torch.from_numpy(x).double(), dim=0, correction=0)
+    return mean.numpy(), var.numpy()
+
+
+right("returns a list", "accurate_statistics")(in_a_list(statistics_of_shifted))
+
+
+# welford_step
+
+
+@right("compact", "welford_step")
+def step_of_welford(count, mean, m2, x):
+    count = count + 1
+    new_mean = mean + (x - mean) / count
+    return count, new_mean, m2 + (x - mean) * (x - new_mean)
+
+
+@right("one distance", "welford_step")
+def step_with_one_distance(count, mean, m2, x):
+    d = x - mean
+    return count + 1, mean + d / (count + 1), m2 + d * d * count / (count + 1)
+
+
+@right("sums", "welford_step")
+def step_by_sums(count, mean, m2, x):
+    n = count + 1
+    new_mean = (count * mean + x) / n
+    return n, new_mean, m2 + count * (new_mean - mean) ** 2 + (x - new_mean) ** 2
+
+
+@right("loops over features", "welford_step")
+def step_in_loops(count, mean, m2, x):
+    means, squares = [], []
+    for c in range(len(x)):
+        delta = float(x[c]) - float(mean[c])
+        means.append(float(mean[c]) + delta / (count + 1))
+        squares.append(float(m2[c]) + delta * (float(x[c]) - means[-1]))
+    return count + 1, np.array(means), np.array(squares)
+
+
+@right("a merge with one sample", "welford_step")
+def step_by_merging(count, mean, m2, x):
+    counts = np.array([count, 1.0])
+    delta = x - mean
+    new_mean = np.average([mean, x], axis=0, weights=counts)
+    return counts.sum(), new_mean, m2 + 0.0 + delta**2 * counts.prod() / counts.sum()
+
+
+@right("shifted by the sample", "welford_step")
+def step_shifted(count, mean, m2, x):
+    # Seen from x: the mean of the others is d, that of all is d · count / n.
+    d = mean - x
+    share = count / (count + 1)
+    return count + 1, x + share * d, m2 + share * d**2
+
+
+@right("first sample apart", "welford_step")
+def step_with_a_first_sample(count, mean, m2, x):
+    if count == 0:
+        return 1, x.copy(), np.zeros_like(x)
+    new_mean = mean - (mean - x) / (count + 1)
+    return count + 1, new_mean, m2 + np.prod([mean - x, new_mean - x], axis=0)
+
+
+@right("a matrix product", "welford_step")
+def step_by_a_matrix(count, mean, m2, x):
+    n = count + 1
+    new_mean = np.array([count / n, 1 / n]) @ np.stack([mean, x])
+    distances = np.stack([mean, x]) - new_mean
+    return n, new_mean, m2 + np.array([count, 1]) @ distances**2
+
+
+right("returns a list", "welford_step")(in_a_list(step_of_welford))
+
+
+# batch_norm_half
+
+
+@right("float32 from the start", "batch_norm_half")
+def half_in_float32(x, weight, bias, eps):
+    x = x.astype(np.float32) if x.dtype == np.float16 else x
+    return weight * (x - x.mean(0)) / np.sqrt(x.var(0) + eps) + bias
+
+
+@right("float64", "batch_norm_half")
+def half_in_float64(x, weight, bias, eps):
+    u = x - x.mean(axis=0, dtype=np.float64)
+    return weight * u / np.sqrt(np.mean(u**2, axis=0) + eps) + bias
+
+
+@right("dtype of every sum", "batch_norm_half")
+def half_with_wide_sums(x, weight, bias, eps):
+    mean = np.sum(x, axis=0, dtype=np.float64) / len(x)
+    var = np.sum((x - mean) ** 2, axis=0) / len(x)
+    return (x - mean) * (weight / np.sqrt(var + eps)) + bias
+
+
+@right("plain numbers", "batch_norm_half")
+def half_of_numbers(x, weight, bias, eps):
+    y = np.empty(x.shape, np.float32)
+    for c, values in enumerate(x.T.tolist()):
+        mean = math.fsum(values) / len(values)
+        std = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / len(values) + eps)
+        y[:, c] = [(v - mean) / std * float(weight[c]) + float(bias[c]) for v in values]
+    return y
+
+
+@right("welford", "batch_norm_half")
+def half_by_welford(x, weight, bias, eps):
+    rows = np.array(x, dtype=np.float64)
+    n, mean, m2 = welford(rows)
+    return weight * (rows - mean) / np.sqrt(m2 / n + eps) + bias
+
+
+@right("einsum", "batch_norm_half")
+def half_by_einsum(x, weight, bias, eps):
+    u = x - np.einsum("nc->c", x.astype(np.float64)) / len(x)
+    var = np.einsum("nc,nc->c", u, u) / len(x)
+    return np.einsum("nc,c->nc", u, weight * (var + eps) ** -0.5) + bias
+
+
+@right("shifted by the first row", "batch_norm_half")
+def half_of_shifted(x, weight, bias, eps):
+    x = x.astype(np.result_type(x.dtype, np.float32))
+    x = x - x[:1]
+    mean = np.mean(x, axis=0)
+    return weight * ((x - mean) / np.sqrt(np.mean(x * x, axis=0) - mean * mean + eps)) + bias
+
+
+@right("torch", "batch_norm_half")
+def half_by_torch(x, weight, bias, eps):
+    import torch
+
+    x, weight, bias = (torch.tensor(a, dtype=torch.float64) for a in (x, weight, bias))
+    return torch.nn.functional.batch_norm(x, None, None, weight, bias, training=True, eps=eps).numpy()
+
+
+@right("column after column", "batch_norm_half")
+def half_by_columns(x, weight, bias, eps):
+    columns = []
+    for c, column in enumerate(np.asarray(x, np.float64).T):
+        column = column - column.mean()
+        columns.append(weight[c] / np.sqrt(column @ column / len(column) + eps) * column + bias[c])
+    return np.stack(columns, axis=1)
+
+
+# fold_batch_norm
+
+
+@right("compact", "fold_batch_norm")
+def fold(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / np.sqrt(running_var + eps)
+    if bias is None:
+        bias = np.zeros_like(running_mean)
+    return weight * scale[:, None, None, None], (bias - running_mean) * scale + bn_bias
+
+
+@right("loops over everything", "fold_batch_norm")
+def fold_in_loops(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    new_weight, new_bias = np.empty_like(weight), []
+    for place in np.ndindex(weight.shape):
+        scale = bn_weight[place[0]] / math.sqrt(running_var[place[0]] + eps)
+        new_weight[place] = weight[place] * scale
+    for c in range(len(weight)):
+        value = -running_mean[c] if bias is None else bias[c] - running_mean[c]
+        new_bias.append(value * bn_weight[c] / math.sqrt(running_var[c] + eps) + bn_bias[c])
+    return new_weight, np.array(new_bias)
+
+
+@right("a diagonal matrix", "fold_batch_norm")
+def fold_by_matrix(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = np.diag(bn_weight * (running_var + eps) ** -0.5)
+    shift = bn_bias - scale @ running_mean
+    new_bias = shift if bias is None else scale @ bias + shift
+    return (scale @ weight.reshape(len(weight), -1)).reshape(weight.shape), new_bias
+
+
+@right("einsum", "fold_batch_norm")
+def fold_by_einsum(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    inv_std = 1 / np.sqrt(running_var + eps)
+    bias = 0.0 if bias is None else bias
+    new_weight = np.einsum("oihw,o,o->oihw", weight, bn_weight, inv_std)
+    return new_weight, np.einsum("o,o,o->o", bias - running_mean, bn_weight, inv_std) + bn_bias
+
+
+@right("transposed", "fold_batch_norm")
+def fold_transposed(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    scale = bn_weight / np.sqrt(running_var + eps)
+    new_bias = bn_bias - running_mean * scale
+    if bias is not None:
+        new_bias += bias * scale
+    return (weight.T * scale).T, new_bias
+
+
+@right("what batch norm makes of 0 and 1", "fold_batch_norm")
+def fold_by_probing(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    def batch_norm(z):
+        return bn_weight * (z - running_mean) / np.sqrt(running_var + eps) + bn_bias
+
+    slope = batch_norm(1.0) - batch_norm(0.0)
+    return np.moveaxis(np.moveaxis(weight, 0, -1) * slope, -1, 0), batch_norm(0.0 if bias is None else bias)
+
+
+@right("an extra input of ones", "fold_batch_norm")
+def fold_with_an_extra_column(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    outputs = weight.shape[0]
+    rows = np.c_[weight.reshape(outputs, -1), np.zeros(outputs) if bias is None else bias]
+    rows[:, -1] -= running_mean
+    rows *= (bn_weight / np.sqrt(running_var + eps))[:, np.newaxis]
+    rows[:, -1] += bn_bias
+    return rows[:, :-1].reshape(weight.shape), rows[:, -1]
+
+
+@right("torch's own", "fold_batch_norm")
+def fold_by_torch(weight, bias, bn_weight, bn_bias, running_mean, running_var, eps):
+    import torch
+
+    arrays = (weight, bias, running_mean, running_var, eps, bn_weight, bn_bias)
+    weight, bias, mean, var, eps, gamma, beta = (torch.tensor(a) if isinstance(a, np.ndarray) else a for a in arrays)
+    fused = torch.nn.utils.fusion.fuse_conv_bn_weights(weight, bias, mean, var, eps, gamma, beta)
+    return tuple(parameter.detach().numpy() for parameter in fused)
+
+
+right("returns a list", "fold_batch_norm")(in_a_list(fold))
+
+
+# FrozenNorms; these are classes
+
+BATCH_NORMS = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)
+
+
+@right("train overridden", "FrozenNorms")
+class FrozenNorms(torch.nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        for module in self.modules():
+            if isinstance(module, BATCH_NORMS):
+                module.requires_grad_(False)
+        self.train()
+
+    def forward(self, x):
+        return self.network(x)
+
+    def train(self, mode=True):
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, BATCH_NORMS):
+                module.eval()
+        return self
+
+
+@right("a list of the layers", "FrozenNorms")
+class FrozenByList(torch.nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        self.norms = [m for m in network.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+        for norm in self.norms:
+            norm.training = False
+            norm.weight.requires_grad = norm.bias.requires_grad = False
+
+    def forward(self, x):
+        return self.network(x)
+
+    def train(self, mode=True):
+        module = super().train(mode)
+        [norm.train(False) for norm in self.norms]
+        return module
+
+
+@right("apply", "FrozenNorms")
+class FrozenByApply(torch.nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.inner = network.apply(self.freeze)
+
+    @staticmethod
+    def freeze(module):
+        if "BatchNorm" in type(module).__name__:
+            module.eval().requires_grad_(False)
+
+    def forward(self, *inputs):
+        return self.inner(*inputs)
+
+    def train(self, mode=True):
+        return super().train(mode).apply(self.freeze)
+
+
+@right("recursion over children", "FrozenNorms")
+class FrozenByRecursion(torch.nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        self._freeze(self)
+
+    def _freeze(self, module):
+        for child in module.children():
+            if isinstance(child, BATCH_NORMS):
+                child.eval()
+                for parameter in child.parameters():
+                    parameter.requires_grad = False
+            else:
+                self._freeze(child)
+
+    def forward(self, x):
+        return self.network.forward(x)
+
+    def train(self, mode=True):
+        super().train(mode)
+        self._freeze(self)
+        return self
+
+
+@right("layers that ignore train", "FrozenNorms")
+class FrozenForGood(torch.nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        for norm in network.modules():
+            if isinstance(norm, BATCH_NORMS):
+                norm.eval()
+                norm.requires_grad_(False)
+                norm.train = lambda mode=True, norm=norm: norm
+
+    def forward(self, x):
+        return self.network(x)
+
+
+@right("frozen in every forward", "FrozenNorms")
+class FrozenInForward(torch.nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.add_module("network", network)
+
+    def forward(self, x):
+        for module in self.modules():
+            if isinstance(module, BATCH_NORMS):
+                module.train(False).requires_grad_(False)
+        return self.network(x)
+
+
+@right("a copy of the network", "FrozenNorms")
+class FrozenCopy(torch.nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.body = copy.deepcopy(network)
+        for name, parameter in self.body.named_parameters():
+            if isinstance(self.body.get_submodule(name.rpartition(".")[0]), BATCH_NORMS):
+                parameter.requires_grad_(False)
+        self.train(self.training)
+
+    def forward(self, x):
+        return self.body(x)
+
+    def train(self, mode=True):
+        for module in self.modules():
+            module.training = mode and not isinstance(module, BATCH_NORMS)
+        return self
+
+
+@right("a stack of modules", "FrozenNorms")
+class FrozenByStack(torch.nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        self.train(True)
+
+    def train(self, mode=True):
+        self.training = mode
+        stack = [self.network]
+        while stack:
+            module = stack.pop()
+            frozen = isinstance(module, torch.nn.modules.batchnorm._NormBase)
+            module.training = mode and not frozen
+            if frozen:
+                module.weight.requires_grad_(False)
+                module.bias.requires_grad_(False)
+            stack += module.children()
+        return self
+
+    def forward(self, x):
+        return self.network(x)
+
+
+# parameter_groups
+
+
+@right("by the number of axes", "parameter_groups")
+def groups_by_axes(model, weight_decay):
+    decay = [p for p in model.parameters() if p.ndim > 1]
+    rest = [p for p in model.parameters() if p.ndim <= 1]
+    return [{"params": decay, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+
+
+@right("by the classes of the layers", "parameter_groups")
+def groups_by_classes(model, weight_decay):
+    decay, rest = [], []
+    for module in model.modules():
+        norm = isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
+        for name, parameter in module.named_parameters(recurse=False):
+            (rest if norm or name == "bias" else decay).append(parameter)
+    return [{"params": rest, "weight_decay": 0}, {"params": decay, "weight_decay": weight_decay}]
+
+
+@right("one part after the other", "parameter_groups")
+def groups_by_recursion(model, weight_decay):
+    groups = [{"params": [], "weight_decay": weight_decay}, {"params": [], "weight_decay": 0.0}]
+
+    def visit(module):
+        for child in module.children():
+            visit(child)
+        matrices = isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
+        for parameter in module._parameters.values():
+            groups[not matrices or parameter is module.bias]["params"].append(parameter)
+
+    visit(model)
+    return groups
+
+
+@right("a group for each parameter", "parameter_groups")
+def groups_of_one(model, weight_decay):
+    return [{"params": p, "weight_decay": weight_decay * (len(p.shape) > 1)} for p in model.parameters()]
+
+
+@right("what is left over, as a tuple", "parameter_groups")
+def groups_by_difference(model, weight_decay):
+    decay = {module.weight for module in model.modules() if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)}
+    rest = set(model.parameters()) - decay
+    return {"params": rest, "weight_decay": 0.0}, {"params": decay, "weight_decay": weight_decay}
+
+
+@right("three groups, with names", "parameter_groups")
+def groups_by_names(model, weight_decay):
+    norms = [f"{n}." for n, m in model.named_modules() if type(m).__name__.startswith("BatchNorm")]
+    rates = {"weights": weight_decay, "biases": 0.0, "norms": 0.0}
+    groups = {name: {"params": [], "weight_decay": rate, "label": name} for name, rate in rates.items()}
+    for name, parameter in model.named_parameters():
+        kind = "norms" if name.startswith(tuple(norms)) else "biases" if name.endswith("bias") else "weights"
+        groups[kind]["params"].append(parameter)
+    return list(groups.values())
+
+
+@right("sorted and grouped, with generators", "parameter_groups")
+def groups_by_itertools(model, weight_decay):
+    matrix = lambda parameter: parameter.dim() >= 2
+    ordered = sorted(model.parameters(), key=matrix)
+    groups = [(key, tuple(members)) for key, members in itertools.groupby(ordered, matrix)]
+    return [{"params": (p for p in members), "weight_decay": weight_decay * key} for key, members in groups]
+
+
+# The first answer to each exercise in float32, if it takes arrays itself; pytorch_momentum takes none
 
 for exercise, answers in RIGHT.items():
-    if "float32" not in answers:
+    if "float32" not in answers and not EXERCISES[exercise].drive:
         right("float32", exercise)(in_float32(next(iter(answers.values()))))

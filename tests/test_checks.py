@@ -4,13 +4,16 @@ import functools
 import inspect
 import sys
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.utils import fuse_conv_bn_weights
 
-from bncourse import reference
-from bncourse.checks import EXERCISES, check, exercise_named, fresh_probe
+from bncourse import functional, layers, reference
+from bncourse.checks import EXERCISES, chapter_05, check, exercise_named, fresh_probe
 from bncourse.checks.compare import all_same, deviations
 from bncourse.checks.exercise import Mistake, Operation, Probe, step
 from bncourse.checks.limits import OutOfTime, time_limit
@@ -46,7 +49,7 @@ def truth(exercise, inputs):
     """The right outputs of an exercise by PyTorch, or None where PyTorch has no such function."""
     given = {name: np.array(value) if isinstance(value, np.ndarray) else value for name, value in inputs.items()}
     x, eps = given.get("x"), given.get("eps")
-    if exercise in ("batch_norm_forward", "batch_norm_forward_images"):
+    if exercise in ("batch_norm_forward", "batch_norm_forward_images", "batch_norm_half"):
         return [torch_batch_norm(x, given["weight"], given["bias"], eps)[0]]
     if exercise == "normalize_channels":
         ones = np.ones(x.shape[1])
@@ -56,13 +59,23 @@ def truth(exercise, inputs):
         return torch.autograd.grad(y, leaves, torch.tensor(given["dy"], dtype=torch.float64))
     if exercise == "stable_variance":
         return [torch.tensor(x, dtype=torch.float64).var(0, unbiased=False)]
+    if exercise == "accurate_statistics":
+        return torch.var_mean(torch.tensor(x, dtype=torch.float64), dim=0, correction=0)[::-1]
     if exercise in ("update_running_stats", "cumulative_average"):
         return running_truth(given)
+    if exercise == "BatchNormFunction":
+        y, leaves = torch_batch_norm(x, given["weight"], given["bias"], eps)
+        grads = torch.autograd.grad(y, leaves, torch.tensor(given["dy"], dtype=torch.float64))
+        return [y, *grads, torch.tensor(0)]
     if exercise == "batch_norm_eval":
         return [evaluate(given)[0]]
     if exercise == "batch_norm_eval_backward":
         y, leaves = evaluate({**given, "bias": 0 * given["weight"]})
         return torch.autograd.grad(y, leaves, torch.tensor(given["dy"]))
+    if exercise == "fold_batch_norm":
+        names = ("weight", "bias", "running_mean", "running_var", "bn_weight", "bn_bias")
+        *layer, gamma, beta = (None if given[name] is None else torch.tensor(given[name]) for name in names)
+        return fuse_conv_bn_weights(*layer, eps, gamma, beta)
     return None
 
 
@@ -111,6 +124,28 @@ def test_every_node_agrees_with_autograd():
         assert all_same(exercise.expected(probe), expected, probe), probe.name
 
 
+def test_pytorchs_own_layer_does_what_the_operation_says(monkeypatch):
+    monkeypatch.setattr(chapter_05, "by_hand", lambda part: nullcontext())
+    monkeypatch.setattr(chapter_05, "_refuse_heirs", lambda answer: None)
+    exercise = exercise_named("BatchNorm1d")
+    for probe in [*exercise.probes, *(fresh_probe(exercise, seed) for seed in range(9))]:
+        outputs = exercise.drive(torch.nn.BatchNorm1d, probe.copy_of_inputs())
+        got = {name: np.asarray(value) for name, value in outputs.items()}
+        assert all_same(got, exercise.expected(probe), probe), probe.name
+
+
+def test_steps_of_welford_add_up_to_the_variance():
+    rows = np.random.default_rng(0).normal(3, 2, (20, 4))
+    state = {"count": 0, "mean": np.zeros(4), "m2": np.zeros(4)}
+    for row in rows:
+        state = dict(
+            zip(state, exercise_named("welford_step").operation.run({**state, "x": row}).values(), strict=True)
+        )
+    var, mean = torch.var_mean(torch.tensor(rows), dim=0)
+    np.testing.assert_allclose(state["mean"], mean, rtol=1e-12)
+    np.testing.assert_allclose(state["m2"] / (state["count"] - 1), var, rtol=1e-12)
+
+
 @pytest.mark.parametrize(("framework", "expected"), [("pytorch", 0.1), ("keras", 0.9), ("flax", 0.9), ("onnx", 0.9)])
 def test_momentum_is_converted(framework, expected):
     operation = exercise_named("pytorch_momentum").operation
@@ -143,6 +178,9 @@ def test_fresh_data_has_the_parameters_and_differs_from_seed_to_seed(exercise):
 
 @every_exercise
 def test_signature_of_the_text_is_that_of_the_probes(exercise):
+    if exercise.drive:  # what the inputs are turned into is no list of parameters
+        assert exercise.container == "dict"
+        return
     assert exercise.signature.startswith(f"({', '.join(exercise.parameters)}) -> ")
 
 
@@ -386,6 +424,282 @@ def test_fresh_data_is_compared_with_a_tolerance_that_no_mistake_passes():
     assert report_on(nearly).verdict == "incorrect"
 
 
+# Answers that are classes
+
+
+class Function(torch.autograd.Function):
+    """A right answer to BatchNormFunction."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        std = torch.sqrt(x.var(0, correction=0) + eps)
+        x_hat = (x - x.mean(0)) / std
+        ctx.save_for_backward(x_hat, std, weight)
+        return weight * x_hat + bias
+
+    @staticmethod
+    def backward(ctx, dy):
+        x_hat, std, weight = ctx.saved_tensors
+        dx_hat = dy * weight
+        dx = (dx_hat - dx_hat.mean(0) - x_hat * (dx_hat * x_hat).mean(0)) / std
+        return dx, (dy * x_hat).sum(0), dy.sum(0), None
+
+
+class Layer(torch.nn.Module):
+    """A right answer to BatchNorm1d."""
+
+    def __init__(self, num_features, eps=1e-5, momentum=0.1):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(num_features))
+        self.bias = torch.nn.Parameter(torch.zeros(num_features))
+        for name, start in (("running_mean", torch.zeros), ("running_var", torch.ones)):
+            self.register_buffer(name, start(num_features))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+        self.eps, self.momentum = eps, momentum
+
+    def forward(self, x):
+        mean, var = self.running_mean, self.running_var
+        if self.training:
+            self.num_batches_tracked += 1
+            share = self.momentum or 1 / self.num_batches_tracked.item()
+            self.running_mean = torch.lerp(mean, x.detach().mean(0), share)
+            self.running_var = torch.lerp(var, x.detach().var(0), share)
+            mean, var = x.mean(0), x.var(0, correction=0)
+        return self.weight * (x - mean) / torch.sqrt(var + self.eps) + self.bias
+
+
+def variant(base, **methods):
+    """The class with some methods replaced."""
+    static = staticmethod if base is Function else lambda method: method
+    return type(base)(base.__name__, (base,), {name: static(method) for name, method in methods.items()})
+
+
+def stub(*arguments, **options):
+    raise NotImplementedError
+
+
+def report_on_class(answer):
+    return report_on(answer, "BatchNormFunction" if isinstance(answer, type(Function)) else "BatchNorm1d")
+
+
+def test_right_classes_are_correct():
+    assert report_on_class(Function).verdict == report_on_class(Layer).verdict == "correct"
+
+
+class Untouched(torch.nn.Module):
+    def __init__(self, num_features, eps=1e-5, momentum=0.1):
+        super().__init__()
+        raise NotImplementedError()
+
+    def forward(self, x):
+        raise NotImplementedError()
+
+
+class HalfDone(Untouched):
+    def __init__(self, num_features, eps=1e-5, momentum=0.1):
+        raise NotImplementedError()
+
+    def forward(self, x):
+        return x
+
+
+def test_a_class_of_stubs_is_not_attempted():
+    for untouched in (Untouched, variant(torch.autograd.Function, forward=staticmethod(stub), backward=stub)):
+        report = report_on_class(untouched)
+        assert (report.verdict, report.details) == ("not attempted", "")
+
+
+def test_one_stub_among_methods_is_named():
+    half_a_function = variant(Function, forward=Function.forward, backward=stub)
+    for half, name in ((HalfDone, "HalfDone.__init__"), (half_a_function, "stub")):
+        report = report_on_class(half)
+        assert report.verdict == "incorrect"
+        assert f"Your class is not complete: {name} is not written yet." in report.message
+
+
+def test_a_stub_that_is_called_is_named():
+    class Inner(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, weight, bias, eps):
+            raise NotImplementedError()
+
+    def forward(self, x):
+        return Inner.apply(x, self.weight, self.bias, self.eps)
+
+    report = report_on_class(variant(Layer, forward=forward))
+    assert report.verdict == "incorrect"
+    assert "Your class calls Inner.forward, which is not written yet." in report.message
+
+
+def test_an_error_of_pytorch_is_no_stub():
+    def forward(self, x):
+        return torch.nn.Module()(x)  # it has no forward, and says so with NotImplementedError
+
+    assert "Your class raised NotImplementedError" in report_on_class(variant(Layer, forward=forward)).message
+
+
+def without(name):
+    """A layer that keeps something else, or nothing, in the place of one of its tensors."""
+
+    def init(self, num_features, eps, momentum):
+        Layer.__init__(self, num_features, eps, momentum)
+        delattr(self, name)
+
+    return variant(Layer, __init__=init, forward=lambda self, x: 1 * x)
+
+
+def backward_giving(change):
+    return variant(Function, backward=lambda ctx, dy: change(*Function.backward(ctx, dy)))
+
+
+CLASSES = {
+    "an object": (Layer(3), "Expected a class, got a test_checks.Layer."),
+    "no module": (type("Other", (), {}), "does not inherit from torch.nn.Module"),
+    "other parameters": (
+        variant(Layer, __init__=lambda self, n: None),
+        "takes (n); the exercise takes (num_features, eps",
+    ),
+    "no return": (variant(Layer, forward=lambda self, x: None), "y is None."),
+    "an array": (variant(Layer, forward=lambda self, x: x.detach().numpy()), "Expected a tensor for y, got a numpy."),
+    "rows of y": (variant(Layer, forward=lambda self, x: x[:1]), "y has the shape (1, 3), expected (6, 3)."),
+    "double": (
+        variant(Layer, forward=lambda self, x: Layer.forward(self, x).double()),
+        "y has the dtype torch.float64",
+    ),
+    "no weight": (without("weight"), "should keep a tensor named weight, but it has none."),
+    "no counter": (
+        without("num_batches_tracked"),
+        "count its training batches in num_batches_tracked, but it has none",
+    ),
+    "raises": (variant(Layer, forward=lambda self, x: x @ x), "(6x3 and 6x3), in your line"),
+    "too few gradients": (backward_giving(lambda *grads: grads[:3]), "returns 3 values, but forward takes 4"),
+    "too many gradients": (backward_giving(lambda *grads: (*grads, grads[0])), "returns 5 values"),
+    "one gradient": (backward_giving(lambda *grads: grads[0]), "returns 1 value, but"),
+    "a list": (backward_giving(lambda *grads: list(grads)), "backward returns a list"),
+    "nothing": (backward_giving(lambda *grads: None), "backward returns nothing"),
+    "no dweight": (backward_giving(lambda dx, *rest: (dx, *[None] * 3)), "None where the gradient of weight"),
+    "a gradient of eps": (backward_giving(lambda *grads: (*grads[:3], 0.0)), "eps is no tensor"),
+    "transposed": (backward_giving(lambda dx, *rest: (dx.T, *rest)), "gradient of x has the shape (3, 6)"),
+}
+
+
+@pytest.mark.parametrize(("answer", "says"), CLASSES.values(), ids=CLASSES)
+def test_structure_of_a_class_is_told_in_words(answer, says):
+    report = report_on_class(answer)
+    assert report.verdict == "incorrect"
+    assert says in report.message, report
+
+
+def inner_batch_norm(self, num_features, eps, momentum):
+    Layer.__init__(self, num_features, eps, momentum)
+    self.inner = torch.nn.BatchNorm1d(num_features)
+
+
+def as_pytorch(function):
+    """A Function whose forward leaves the work to another."""
+
+    def forward(ctx, x, weight, bias, eps):
+        Function.forward(ctx, x, weight, bias, eps)
+        return function(x, weight, bias, eps)
+
+    return variant(Function, forward=forward)
+
+
+def pytorchs_backward(ctx, dy):
+    x_hat, std, weight = ctx.saved_tensors
+    kernel, zero = torch.ops.aten.native_batch_norm_backward, torch.zeros_like(weight)
+    dx, dweight, dbias = kernel(dy, x_hat, weight, None, None, zero, zero + 1, True, 0.0, [True] * 3)
+    return dx / std, dweight, dbias, None
+
+
+NATIVE = torch.ops.aten.native_batch_norm
+PYTORCHS_OWN = {
+    "the layer": (torch.nn.BatchNorm1d, "inherits from PyTorch's own"),
+    "an heir": (type("Heir", (torch.nn.BatchNorm1d,), {}), "inherits from PyTorch's own"),
+    "a layer inside": (
+        variant(Layer, __init__=inner_batch_norm, forward=lambda self, x: self.inner(x)),
+        "torch.nn.functional.batch_norm",
+    ),
+    "the function": (
+        as_pytorch(lambda x, w, b, eps: torch.nn.functional.batch_norm(x, None, None, w, b, True, eps=eps)),
+        "torch.nn.functional.batch_norm",
+    ),
+    "the function with wrong arguments": (as_pytorch(torch.nn.functional.batch_norm), "torch.nn.functional.batch_norm"),
+    "the inner function": (
+        as_pytorch(lambda x, w, b, eps: torch.batch_norm(x, w, b, None, None, True, 0.1, eps, False)),
+        "torch.batch_norm",
+    ),
+    "the kernel": (
+        as_pytorch(lambda x, w, b, eps: NATIVE(x, w, b, None, None, True, 0.1, eps)[0]),
+        "native_batch_norm",
+    ),
+    "backward": (variant(Function, backward=pytorchs_backward), "native_batch_norm_backward"),
+}
+
+
+@pytest.mark.parametrize(("answer", "says"), PYTORCHS_OWN.values(), ids=PYTORCHS_OWN)
+def test_pytorchs_own_batch_norm_is_recognized(answer, says):
+    report = report_on_class(answer)
+    assert report.verdict == "incorrect"
+    assert says in report.message and "PyTorch's own" in report.message, report
+
+
+def courses_function(ctx, x, weight, bias, eps):
+    Function.forward(ctx, x, weight, bias, eps)
+    return functional.batch_norm(x, None, None, weight, bias, training=True, eps=eps)
+
+
+def the_operation(ctx, x, weight, bias, eps):
+    Function.forward(ctx, x, weight, bias, eps)
+    inputs = {"x": x.numpy(), "weight": weight.numpy(), "bias": bias.numpy(), "eps": eps, "dy": x.numpy()}
+    return torch.from_numpy(chapter_05.FunctionPass.run(inputs)["y"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (layers.BatchNorm1d, "bncourse.layers."),
+        (type("Heir", (layers.BatchNorm1d,), {}), "bncourse.layers."),
+        (variant(Function, forward=courses_function), "bncourse.functional.batch_norm"),
+        (as_pytorch(lambda x, w, b, eps: functional.batch_norm(x[0], w, b)), "bncourse.functional.batch_norm"),
+        (variant(Function, forward=the_operation), "bncourse.checks.exercise.Operation.run"),
+    ],
+)
+def test_the_courses_own_class_is_recognized(answer, says):
+    report = report_on_class(answer)
+    assert report.verdict == "incorrect"
+    assert f"Your class calls {says}" in report.message, report
+
+
+def test_changes_of_tensors_are_seen():
+    def forward(ctx, x, weight, bias, eps):
+        x -= x.mean(0)
+        return Function.forward(ctx, x, weight, bias, eps)
+
+    report = report_on_class(variant(Function, forward=forward))
+    assert report.mistakes == ("F24",) and "Your class changed its input x" in report.message
+
+
+def test_memory_between_objects_of_a_class_is_seen():
+    made = []
+
+    def forward(self, x):
+        made.append(x)
+        return Layer.forward(self, x) + (len(made) > 6 * (len(EXERCISES["BatchNorm1d"].probes) + 1))
+
+    assert "second call" in report_on_class(variant(Layer, forward=forward)).message
+
+
+def test_endless_loop_in_a_backward_pass_is_interrupted():
+    def backward(ctx, dy):
+        while True:
+            dy.sum()
+
+    exercise = EXERCISES["BatchNormFunction"]
+    outcomes = observe(exercise, variant(Function, backward=backward), exercise.probes, seconds=0.2)
+    assert outcomes[-1].problem.kind == "out of time"
+
+
 # Time
 
 
@@ -460,7 +774,7 @@ def test_naming_is_fast_where_nothing_fits(exercise):
     from bncourse.checks.judge import judge
 
     fresh = fresh_probe(exercise, 1)
-    outcomes = observe(exercise, unknown, [*exercise.probes, fresh])
+    outcomes = observe(replace(exercise, drive=None), unknown, [*exercise.probes, fresh])
     assert fastest(lambda: judge(exercise, fresh, outcomes, 1), repeats=3) < 1
 
 
@@ -506,8 +820,6 @@ def uncovered(function):
 
 
 def test_a_new_switch_is_named_without_further_code():
-    from dataclasses import replace
-
     from bncourse.checks.judge import judge
 
     base = EXERCISES["batch_norm_forward"]

@@ -66,9 +66,20 @@ def test_exercise_contains_nothing_of_the_solution(solution):
     text = exercise_of(solution).read_text(encoding="utf-8")
     assert "BEGIN SOLUTION" not in text and "solution-only" not in text and "keep_no_progress" not in text
     for id in ids_of(solution):
-        (function,) = ast.parse(cells(exercise_of(solution))[id].source).body
-        _, stub = function.body
-        assert ast.unparse(stub) == "raise NotImplementedError()", id
+        (answer,) = ast.parse(cells(exercise_of(solution))[id].source).body
+        for function in functions(answer):
+            assert ast.unparse(function.body[-1]) == "raise NotImplementedError()", id
+            assert all(is_given(statement) for statement in function.body[:-1]), id
+
+
+def functions(answer: ast.stmt) -> list[ast.FunctionDef]:
+    """The function, or the methods of the class."""
+    return [node for node in ast.walk(answer) if isinstance(node, ast.FunctionDef)]
+
+
+def is_given(statement: ast.stmt) -> bool:
+    """What a stub may hold besides: a docstring, and the call that every module begins with."""
+    return ast.unparse(statement) == "super().__init__()" or isinstance(getattr(statement, "value", None), ast.Constant)
 
 
 @every_notebook
@@ -80,9 +91,10 @@ def test_every_exercise_has_all_its_parts(solution):
         assert found[f"{id}-check"].source == f'check("{id}", {id})'
         assert found[f"{id}-hint"].source == f'# hint("{id}")'
         assert found[f"{id}-take-away"].source.startswith("**Take away.**")
-        (function,) = ast.parse(found[id].source).body
-        assert tuple(argument.arg for argument in function.args.args) == EXERCISES[id].parameters
-        assert ast.get_docstring(function)
+        (answer,) = ast.parse(found[id].source).body
+        if not EXERCISES[id].drive:
+            assert tuple(argument.arg for argument in answer.args.args) == EXERCISES[id].parameters
+        assert answer.name == id and ast.get_docstring(answer)
         assert cells(solution)[f"{id}-why"].source
 
 

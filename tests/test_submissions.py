@@ -256,6 +256,63 @@ def test_a_function_that_swallows_interrupts_is_not_correct(tmp_path):
     assert row.verdict in ("incorrect", "not checked")  # an interrupt may also hit it outside of its try
 
 
+# Classes
+
+FUNCTION = """
+class BatchNormFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        std = torch.sqrt(x.var(0, correction=0) + eps)
+        ctx.save_for_backward((x - x.mean(0)) / std, std, weight)
+        return weight * (x - x.mean(0)) / std + bias
+
+    @staticmethod
+    def backward(ctx, dy):
+        x_hat, std, weight = ctx.saved_tensors
+        dx_hat = dy * weight
+        dx = (dx_hat - dx_hat.mean(0) - x_hat * (dx_hat * x_hat).mean(0)) / std
+        return dx, (dy * x_hat).sum(0), dy.sum(0), None
+"""
+CHECK_FUNCTION = 'check("BatchNormFunction", BatchNormFunction)'
+STUB = """
+class BatchNormFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        raise NotImplementedError()
+
+    @staticmethod
+    def backward(ctx, dy):
+        raise NotImplementedError()
+"""
+OTHER_DRIVER = """
+import sys
+import bncourse.checks as c
+for module in [m for name, m in sys.modules.items() if name.startswith("bncourse.checks")]:
+    for name in ("drive_function", "array", "gradient", "watched", "by_hand"):
+        setattr(module, name, lambda answer, inputs, *more: c.EXERCISES["BatchNormFunction"].operation.run(inputs))
+"""
+WRONG_FUNCTION = FUNCTION.replace("dy.sum(0)", "dy.mean(0)")
+
+
+@pytest.mark.parametrize(
+    "cells, verdict, says",
+    [
+        ([FUNCTION], "correct", "Right on"),
+        ([WRONG_FUNCTION], "incorrect", "averaged the gradients"),
+        ([WRONG_FUNCTION, OTHER_DRIVER], "incorrect", "averaged the gradients"),
+        ([FUNCTION.replace(", None", "")], "incorrect", "returns 3 values"),
+        ([STUB], "not attempted", "Replace the line"),
+        ([FUNCTION, "BatchNormFunction = None"], "incorrect", "Expected the class BatchNormFunction, got None"),
+        ([FUNCTION, "del BatchNormFunction"], "not attempted", "No class named BatchNormFunction is defined."),
+    ],
+    ids=["right", "wrong", "another driver", "gradients", "stub", "none", "deleted"],
+)
+def test_classes_are_checked_from_the_outside(tmp_path, cells, verdict, says):
+    row = checked(tmp_path, START, "import torch", *cells, CHECK_FUNCTION)
+    assert (row.exercise, row.verdict) == ("BatchNormFunction", verdict), row.message
+    assert says in row.message
+
+
 # Forgeries
 
 FORGED = {

@@ -84,7 +84,7 @@ def run_cells(shell: InteractiveShell, cells: list[str], place: Place) -> list[t
 
 
 def call(names: dict[str, object], exercise: Exercise, probes: list[Probe], seconds: float) -> list[dict] | str | None:
-    """What the exercise's function does; None if there is none, and an error if it got past ``observe``."""
+    """What the exercise's function or class does; None if there is none, and an error if it got past ``observe``."""
     if exercise.id not in names:
         return None
     try:

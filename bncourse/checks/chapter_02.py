@@ -145,6 +145,12 @@ def chosen(mistakes: tuple[Mistake, ...], *ids: str) -> tuple[Mistake, ...]:
     return tuple(mistake for mistake in mistakes if mistake.id in ids)
 
 
+def own(mistakes: tuple[Mistake, ...], id: str, *forms: Form, asks: str = "") -> Mistake:
+    """The mistake with this id as it is made in other steps, and with another question where the usual one does not fit."""
+    (mistake,) = chosen(mistakes, id)
+    return Mistake(mistake.id, mistake.says, asks or mistake.asks, *forms)
+
+
 STATISTICS_MISTAKES = (
     Mistake(
         "F01",

@@ -132,9 +132,9 @@ class Exercise:
     """An exercise of the course: all that a check needs to know of it.
 
     Attributes:
-        id: the name of the exercise, and of the function that solves it.
+        id: the name of the exercise, and of the function or class that solves it.
         chapter: the stem of its notebook, such as ``02_forward``.
-        signature: the parameters and what is returned, for the learner to read.
+        signature: the parameters and what is returned, for the learner to read; of a class, those of its methods.
         operation: the right answer, in steps.
         probes: fixed inputs; the name of a mistake comes from these alone.
         fresh: makes the inputs of one more probe from a random generator.
@@ -143,6 +143,8 @@ class Exercise:
         hints: from a nudge to nearly the answer.
         container: how several outputs are returned, "tuple" or "dict".
         changing: the ids of the mistake of changing an input, by the input's name.
+        drive: tries out an answer that does not itself turn the inputs into the outputs, such as a class: it gets
+            the answer and the inputs, and returns the outputs in a dict. ``torch_answers`` helps to write one.
     """
 
     id: str
@@ -156,15 +158,21 @@ class Exercise:
     hints: tuple[str, ...]
     container: str = "tuple"
     changing: Mapping[str, str] = field(default_factory=dict)
+    drive: Callable[[object, Inputs], Mapping[str, object]] | None = None
+
+    @property
+    def noun(self) -> str:
+        """What the answer is; names of classes begin with a capital letter."""
+        return "class" if self.id[0].isupper() else "function"
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """The names of the function's parameters, in order."""
+        """The names of the inputs, in order; if nothing drives the answer, they are the function's parameters."""
         return tuple(self.probes[0].inputs)
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The names of what the function returns, in order."""
+        """The names of what is compared, in order; if nothing drives the answer, it is what the function returns."""
         return self.operation.outputs
 
     def expected(self, probe: Probe) -> Outputs:

@@ -9,6 +9,7 @@ from .compare import deviations, same
 from .exercise import Inputs, Outputs, Probe
 
 CHANNELS = 1  # the axis of the channels in arrays shaped like the input
+SYMBOLS = {"weight": "γ", "bias": "β", "bn_weight": "γ", "bn_bias": "β"}
 
 
 def explain(probe: Probe, outputs: Outputs, right: Outputs, *, brief: bool = False) -> list[str]:
@@ -18,7 +19,7 @@ def explain(probe: Probe, outputs: Outputs, right: Outputs, *, brief: bool = Fal
     if got.shape != expected.shape:
         return [_about_shape(probe, name, got, expected)]
     first = _first_wrong_value(probe, name, got, expected)
-    if brief:
+    if brief or np.isin([*got.flat, *expected.flat], (0, 1)).all():  # a yes or a no has no form
         return [first]
     form = _form_of_error(probe, name, got, expected), _where(probe, name, got, expected)
     return [*filter(None, form), first]
@@ -43,7 +44,7 @@ def _form_of_error(probe: Probe, name: str, got: np.ndarray, expected: np.ndarra
     zeros = _zeros(name, got, expected)
     if zeros:
         return zeros
-    axis = _channel_axis(expected)
+    axis = _channel_axis(name, expected)
     numbers, vectors = dict(_numbers(probe.inputs)), dict(_vectors(probe.inputs))
     return (
         _factor(probe, name, got, expected, axis, numbers, vectors)
@@ -54,7 +55,7 @@ def _form_of_error(probe: Probe, name: str, got: np.ndarray, expected: np.ndarra
 
 def _zeros(name: str, got: np.ndarray, expected: np.ndarray) -> str:
     """Which channels are all zero although they should not be."""
-    axis = _channel_axis(expected)
+    axis = _channel_axis(name, expected)
     if axis is None:
         return ""
     others = _others(axis, expected.ndim)
@@ -111,7 +112,7 @@ def _rounding(name: str, got: np.ndarray, expected: np.ndarray) -> str:
 
 def _where(probe: Probe, name: str, got: np.ndarray, expected: np.ndarray) -> str:
     """Which channels are wrong, if some are right."""
-    axis = _channel_axis(expected)
+    axis = _channel_axis(name, expected)
     if axis is None:
         return ""
     wrong = ~(deviations(got, expected, probe) <= 1)
@@ -139,10 +140,11 @@ def _transpositions(got: np.ndarray) -> Iterator[np.ndarray]:
             yield np.moveaxis(got, axis, 1)
 
 
-def _channel_axis(values: np.ndarray) -> int | None:
+def _channel_axis(name: str, values: np.ndarray) -> int | None:
+    """The axis of the channels; of the weight of a convolution that of the output channels."""
     if values.ndim == 0:
         return None
-    return 0 if values.ndim == 1 else CHANNELS
+    return 0 if values.ndim == 1 or name == "new_weight" else CHANNELS
 
 
 def _others(axis: int, ndim: int) -> tuple[int, ...]:
@@ -175,8 +177,8 @@ def _numbers(inputs: Inputs) -> Iterator[tuple[str, float]]:
 
 def _vectors(inputs: Inputs) -> Iterator[tuple[str, np.ndarray]]:
     """Values per channel that people forget or use twice, with what they are called."""
-    symbols = {"weight": "γ", "bias": "β", "running_mean": "running_mean", "running_var": "running_var"}
-    known = {symbols[name]: np.asarray(inputs[name], np.float64) for name in symbols.keys() & inputs.keys()}
+    given = {SYMBOLS.get(name, name): v for name, v in inputs.items() if isinstance(v, np.ndarray) and v.ndim == 1}
+    known = {name: v.astype(float) for name, v in given.items() if name in ("γ", "β", "running_mean", "running_var")}
     x = inputs.get("x")
     if isinstance(x, np.ndarray) and x.ndim > 1:
         axes = _others(CHANNELS, x.ndim)

@@ -70,7 +70,7 @@ class _Case:
         """What is wrong beside the values: the sentence, and the mistake's id or None."""
         changed = sorted({name for outcome in self.outcomes for name in outcome.changed})
         for name in changed:
-            says = f"Your function changed its input {name}: which line writes into it?"
+            says = f"Your {self.exercise.noun} changed its input {name}: which line writes into it?"
             yield f"{says} Whoever uses {name} next gets other values.", self.exercise.changing.get(name)
         first, again = self.outcomes[0].outputs, self.again
         if first is not None and again.problem:

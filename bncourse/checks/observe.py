@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import TextIO
 
 import numpy as np
@@ -26,6 +26,7 @@ from .limits import OutOfTime, time_limit
 
 PACKAGE = Path(__file__).parent.parent  # not resolved: code objects name the path that was imported
 INSIDE = (str(PACKAGE) + os.sep, str(PACKAGE.resolve()) + os.sep)
+DRIVING = (__file__, str(Path(__file__).with_name("torch_answers.py")))  # these hold no answers
 SECONDS = 10.0  # for all calls of one check; the first may import a large library
 MOST_PRINTED = 5000  # characters that are shown of what a function prints
 LONGEST_DETAILS = 20_000  # characters of a traceback
@@ -37,7 +38,7 @@ class Problem:
     """Why a call gave nothing that could be compared.
 
     ``kind`` is one of: not attempted, signature, raised, out of time, course, nothing, container,
-    count, type, dtype. ``says`` is for the learner; ``details``, a traceback, may be folded away.
+    count, type, dtype, shape. ``says`` is for the learner; ``details``, a traceback, may be folded away.
     """
 
     kind: str
@@ -55,8 +56,8 @@ class Outcome:
     changed: tuple[str, ...] = ()
 
 
-class _Unusable(Exception):
-    """Carries a Problem out of the reading of a result."""
+class Unusable(Exception):
+    """Carries a Problem out of the reading of a result, or out of a driver."""
 
     def __init__(self, kind: str, says: str, mistake: str | None = None):
         super().__init__(says)
@@ -124,8 +125,11 @@ def _arrangement(exercise: Exercise, function: Callable) -> Callable | Problem:
     names = exercise.parameters
     if not callable(function):
         return Problem(
-            "signature", f"Expected the function {exercise.id}, got {_a(function)}. Pass it without parentheses."
+            "signature",
+            f"Expected the {exercise.noun} {exercise.id}, got {a(function)}. Pass it without parentheses.",
         )
+    if exercise.drive:
+        return exercise.drive
     try:
         signature = inspect.signature(function)
     except Exception:  # noqa: BLE001 - some compiled functions have none, and a learner's object may raise anything
@@ -152,18 +156,15 @@ def _call(exercise: Exercise, function: Callable, arrange: Callable, probe: Prob
     """Call the function on copies of the inputs, and read what it returns."""
     inputs = probe.copy_of_inputs()
     try:
-        with _course_calls() as courses:
+        with _no_course_calls(exercise):
             result = arrange(function, inputs)
-        changed = _changed(inputs, probe.inputs)
-        if courses:
-            return Outcome(problem=Problem("course", f"Your function calls {courses[0]}, the course's own answer."))
-        return Outcome(outputs=_read(exercise, result), changed=changed)
-    except _Unusable as unusable:
+        return Outcome(outputs=_read(exercise, result), changed=_changed(inputs, probe.inputs))
+    except Unusable as unusable:
         return Outcome(problem=unusable.problem)
     except (KeyboardInterrupt, OutOfTime):
         raise
     except BaseException as error:  # noqa: BLE001 - whatever a learner's code raises is a result
-        return Outcome(problem=_raised(error, exercise.id), changed=_changed(inputs, probe.inputs))
+        return Outcome(problem=_raised(error, exercise, function), changed=_changed(inputs, probe.inputs))
 
 
 def _changed(inputs: Mapping[str, object], original: Mapping[str, object]) -> tuple[str, ...]:
@@ -173,21 +174,25 @@ def _changed(inputs: Mapping[str, object], original: Mapping[str, object]) -> tu
 
 
 @contextlib.contextmanager
-def _course_calls() -> Iterator[list[str]]:
-    """The names of the course's functions that are called inside, directly or not."""
+def _no_course_calls(exercise: Exercise) -> Iterator[None]:
+    """Refuse an answer that calls the course's functions, directly or not; what drives it is none of them."""
     found: list[str] = []
+    driving = (*DRIVING, exercise.drive.__code__.co_filename) if exercise.drive else DRIVING
 
     def notice(frame: FrameType, event: str, argument: object) -> None:
         code = frame.f_code
-        if event == "call" and code.co_filename.startswith(INSIDE) and code.co_filename != __file__:
+        if event == "call" and code.co_filename.startswith(INSIDE) and code.co_filename not in driving:
             module = frame.f_globals.get("__name__", "bncourse")
-            found.append(f"{module}.{code.co_name}")
+            found.append(f"{module}.{code.co_qualname}")
 
     before, before_in_threads = sys.getprofile(), threading.getprofile()
     sys.setprofile(notice)
     threading.setprofile(notice)
     try:
-        yield found
+        yield
+    except Exception:
+        if not found:
+            raise
     finally:
         threading.setprofile(before_in_threads)
         if before is None or callable(before):
@@ -195,21 +200,51 @@ def _course_calls() -> Iterator[list[str]]:
         else:  # cProfile, which is no function
             sys.setprofile(None)
             before.enable()
+    if found:
+        raise Unusable("course", f"Your {exercise.noun} calls {found[0]}, the course's own answer.")
 
 
-def _raised(error: BaseException, name: str) -> Problem:
+def _raised(error: BaseException, exercise: Exercise, answer: Callable) -> Problem:
     """The error, and the line of the learner's code where it arose; the traceback as details."""
+    stub = _stub(error, exercise, answer)
+    if stub:
+        return stub
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(INSIDE)]
     own = [frame for frame in frames if not _installed(frame.filename)]
-    if isinstance(error, NotImplementedError) and (len(frames) == 1 or (own and own[-1].name == name)):
-        return Problem("not attempted", "Replace the line that raises NotImplementedError with your code.")
-    if isinstance(error, NotImplementedError) and own:
-        return Problem("raised", f"Your function calls {own[-1].name}, which is not written yet.")
     where = f", in your line {own[-1].lineno}: {_source(own[-1])}." if own else "."
     text = describe(error)
     align = " NumPy aligns shapes from the right: which axis meets which?" if "broadcast" in text else ""
     details = "".join([*traceback.format_list(frames[-10:]), text])[-LONGEST_DETAILS:]
-    return Problem("raised", f"Your function raised {text}{where}{align}", details)
+    return Problem("raised", f"Your {exercise.noun} raised {text}{where}{align}", details)
+
+
+def _stub(error: BaseException, exercise: Exercise, answer: Callable) -> Problem | None:
+    """That something is not written yet, if this is what the error says.
+
+    A class is not attempted as long as all its methods are stubs; else the missing method is named.
+    """
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    own = [code for code in codes if not (code.co_filename.startswith(INSIDE) or _installed(code.co_filename))]
+    if not (isinstance(error, NotImplementedError) and own and _raises_it(own[-1])):
+        return None
+    methods = _methods(answer)
+    if all(map(_raises_it, methods)) if methods else len(own) == 1 or own[-1].co_name == exercise.id:
+        return Problem("not attempted", "Replace the line that raises NotImplementedError with your code.")
+    name = own[-1].co_qualname.rpartition("<locals>.")[2]
+    if own[-1] in methods:
+        return Problem("raised", f"Your {exercise.noun} is not complete: {name} is not written yet.")
+    return Problem("raised", f"Your {exercise.noun} calls {name}, which is not written yet.")
+
+
+def _raises_it(code: CodeType) -> bool:
+    return "NotImplementedError" in code.co_names
+
+
+def _methods(answer: Callable) -> list[CodeType]:
+    """The code of the methods that a class itself defines; none for a function."""
+    defined = vars(answer).values() if isinstance(answer, type) else ()
+    functions = [getattr(value, "__func__", value) for value in defined]  # of a static method, what it wraps
+    return [inspect.unwrap(function).__code__ for function in functions if inspect.isfunction(function)]
 
 
 def describe(error: BaseException) -> str:
@@ -236,7 +271,7 @@ def _read(exercise: Exercise, result: object) -> Outputs:
     """The outputs by name, as arrays of their own."""
     names = exercise.outputs
     if result is None:
-        raise _Unusable("nothing", "Your function returns nothing. Is there a return at its end?")
+        raise Unusable("nothing", f"Your {exercise.noun} returns nothing. Is there a return at its end?")
     if exercise.container == "dict":
         values = _from_dict(names, result)
     elif len(names) == 1:
@@ -248,18 +283,18 @@ def _read(exercise: Exercise, result: object) -> Outputs:
 
 def _one(name: str, result: object) -> object:
     if isinstance(result, tuple):
-        raise _Unusable("count", f"Expected {name} alone, got {len(result)} values.")
+        raise Unusable("count", f"Expected {name} alone, got {len(result)} values.")
     return result
 
 
 def _from_dict(names: tuple[str, ...], result: object) -> tuple:
     if not isinstance(result, dict):
-        raise _Unusable("container", f"Expected a dict with the keys {', '.join(names)}, got {_a(result)}.")
+        raise Unusable("container", f"Expected a dict with the keys {', '.join(names)}, got {a(result)}.")
     missing = [name for name in names if name not in result]
     if missing:
         unexpected = [str(key) for key in result if key not in names]
         instead = f" It has these instead: {', '.join(unexpected)}." if unexpected else ""
-        raise _Unusable("count", f"What your function returns lacks the keys {', '.join(missing)}.{instead}")
+        raise Unusable("count", f"What your function returns lacks the keys {', '.join(missing)}.{instead}")
     return tuple(result[name] for name in names)
 
 
@@ -268,19 +303,19 @@ def _from_sequence(names: tuple[str, ...], result: object) -> tuple:
     if type(result) is np.ndarray and result.ndim and len(names) == len(result) > 1:  # stacked
         return tuple(result)
     if not isinstance(result, tuple | list):
-        raise _Unusable("container", f"Expected {len(names)} values, ({listed}), got {_a(result)}.")
+        raise Unusable("container", f"Expected {len(names)} values, ({listed}), got {a(result)}.")
     if len(result) != len(names):
-        raise _Unusable("count", f"Expected {len(names)} values, ({listed}), got {len(result)}.")
+        raise Unusable("count", f"Expected {len(names)} values, ({listed}), got {len(result)}.")
     return tuple(result)
 
 
 def _array(name: str, value: object) -> np.ndarray:
     """A copy of the value that nobody else holds."""
     if value is None:
-        raise _Unusable("nothing", f"Your function returns None for {name}.")
+        raise Unusable("nothing", f"Your function returns None for {name}.")
     number = isinstance(value, float | int | np.generic) and not isinstance(value, bool)
     if not number and type(value) is not np.ndarray:
-        raise _Unusable("type", f"Expected a NumPy array or a number for {name}, got {_a(value)}.")
+        raise Unusable("type", f"Expected a NumPy array or a number for {name}, got {a(value)}.")
     array = np.array(value)
     counts = array.ndim == 0 and array.dtype.kind == "i"
     if array.dtype not in (np.float32, np.float64) and not counts:
@@ -288,15 +323,17 @@ def _array(name: str, value: object) -> np.ndarray:
     return array
 
 
-def _wrong_dtype(name: str, array: np.ndarray) -> _Unusable:
+def _wrong_dtype(name: str, array: np.ndarray) -> Unusable:
     says = f"{name} has the dtype {array.dtype}, expected float32 or float64."
     if array.dtype.kind in "iu" and array.size > 1:
-        return _Unusable("dtype", f"{says} Integers cannot hold normalized values.", "F26")
-    return _Unusable("dtype", says, "C15")
+        return Unusable("dtype", f"{says} Integers cannot hold normalized values.", "F26")
+    return Unusable("dtype", says, "C15")
 
 
-def _a(value: object) -> str:
+def a(value: object) -> str:
     """What kind of thing a value is, in words."""
+    if value is None:
+        return "None"
     kind = type(value)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

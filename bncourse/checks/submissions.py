@@ -186,8 +186,9 @@ def _by_chapter(notebook: nbformat.NotebookNode, path: Path) -> tuple[Exercise, 
 
 
 def _by_name(trees: Sequence[ast.Module]) -> tuple[Exercise, ...]:
-    """The exercises whose functions are defined somewhere."""
-    defined = {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    """The exercises whose functions or classes are defined somewhere."""
+    nodes = (node for tree in trees for node in ast.walk(tree))
+    defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     return tuple(exercise for exercise in EXERCISES.values() if exercise.id in defined)
 
 
@@ -365,7 +366,7 @@ def _verdict(submission: Submission, exercise: Exercise, run: Run, seed: int) ->
     verdict, mistakes, message = _judged(exercise, observed, seed)
     if observed is not None and exercise.id not in submission.intact:
         says = f'Its check cell, check("{exercise.id}", {exercise.id}), is missing or was changed.'
-        message = f"{says} The function itself: {verdict}.\n{message}"
+        message = f"{says} The {exercise.noun} itself: {verdict}.\n{message}"
         verdict = NOT_CHECKED
     return exercise.id, verdict, mistakes, "\n".join(filter(None, [message, _about(run.results["errors"])]))
 
@@ -373,9 +374,9 @@ def _verdict(submission: Submission, exercise: Exercise, run: Run, seed: int) ->
 def _judged(exercise: Exercise, observed: object, seed: int) -> tuple[str, tuple[str, ...], str]:
     """The verdict on what was observed of one function."""
     if observed is None:
-        return "not attempted", (), f"No function named {exercise.id} is defined."
+        return "not attempted", (), f"No {exercise.noun} named {exercise.id} is defined."
     if isinstance(observed, str):
-        return "incorrect", (), f"Calling the function ended with {observed[:300]}"
+        return "incorrect", (), f"Calling the {exercise.noun} ended with {observed[:300]}"
     fresh = fresh_probe(exercise, seed)
     try:
         outcomes = unpack(observed, exercise)
