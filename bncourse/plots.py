@@ -398,7 +398,7 @@ def plot_steps(
     for (name, values), line_style in zip(curves.items(), ("-", "--", ":", "-."), strict=False):
         ax.plot(every * np.arange(1, len(values) + 1), values, ls=line_style, lw=2, label=name)
     ax.set(xlabel="step", ylabel=ylabel, yscale="log")
-    ax.legend()
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(curves))
     return ax
 
 
@@ -429,7 +429,7 @@ def plot_margins(margins: Mapping[str, np.ndarray], alone: float, *, ax: Axes | 
     ax.axvline(0, color=MUTED, lw=1)
     ax.axvline(alone, color=ORANGE, lw=2, ls="--")
     for row, values in enumerate(margins.values()):
-        heights = row + np.linspace(-0.25, 0.25, len(values))
+        heights = row + 0.5 * ((np.arange(len(values)) + 0.5) / len(values) - 0.5)  # one alone: in the middle
         right = values >= 0
         ax.plot(values[right], heights[right], "o", color=BLUE, alpha=0.6, markersize=4)
         ax.plot(values[~right], heights[~right], "x", color=RED, markersize=6, markeredgewidth=1.5)
