@@ -21,7 +21,7 @@ from bncourse.reference import Layout
 
 HALF = (torch.float16, torch.bfloat16)
 FLOATING = (*HALF, torch.float32, torch.float64)
-PART = 2**19  # values computed with at a time: 2 MiB of float32, of which a cache holds several copies
+PART = 2**20  # values computed with at a time: 4 MiB of float32, of which a cache holds a few copies
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
@@ -154,7 +154,7 @@ def instance_norm(
     """
     _check_input(input, minimum_rank=2)
     _check_channels(input.shape[1], weight=weight, bias=bias)
-    _check_dtypes(input, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
+    _check_dtypes(input, weight=weight, bias=bias)  # as in PyTorch, the running statistics may have any other
     _check_running(input.shape[1], running_mean, running_var, required=not use_input_stats)
     layout = _per_channel(input, dims=tuple(range(2, input.dim())))
     if not use_input_stats:
@@ -252,7 +252,7 @@ class _Normalize(Function):
 
         given = x.reshape(layout.shape), _param(weight, layout), _param(bias, layout)
         y, mean, var = _by_channels(compute, layout, *given)
-        return _like(x, y), mean, var
+        return _laid_out(x, y), mean, var
 
     @staticmethod
     def setup_context(ctx: FunctionCtx, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -271,7 +271,8 @@ class _Normalize(Function):
 
         x, weight, mean, var = ctx.saved_tensors
         given = dy.reshape(layout.shape), x.reshape(layout.shape), _param(weight, layout), mean, var
-        return *_as_saved(ctx, *_by_channels(compute, layout, *given)), None, None, None
+        dx, dweight, dbias = _by_channels(compute, layout, *given)
+        return *_as_saved(ctx, _shaped(x, dx), dweight, dbias), None, None, None
 
 
 class _NormalizeForwardMode(_Normalize):
@@ -285,7 +286,7 @@ class _NormalizeForwardMode(_Normalize):
         if x_t is not None:  # the Jacobian of x̂ is symmetric, so this is the formula of the backward pass
             x_t = _seen(x_t, ctx.layout)
             sums = _sum(x_t, ctx.layout.axes), _sum(x_t * x_hat, ctx.layout.axes)
-            x_hat_t = _standardize_backward(x_t, x_hat, _inv_std(var, ctx.eps), *sums, ctx.centered)
+            x_hat_t = _standardize_backward(x_t, x_hat.clone(), _inv_std(var, ctx.eps), *sums, ctx.centered)
         return _affine_tangent(ctx, x_hat, x_hat_t, weight, weight_t, bias_t), None, None
 
 
@@ -305,7 +306,7 @@ class _NormalizeFixed(Function):
         var: Tensor,
     ) -> Tensor:
         x_hat = _standardize_fixed(_computable(x), mean, var, eps)
-        return _like(x, _affine(x_hat, _param(weight, layout), _param(bias, layout)))
+        return _laid_out(x, _affine(x_hat, _param(weight, layout), _param(bias, layout)))
 
     @staticmethod
     def setup_context(ctx: FunctionCtx, inputs: tuple, output: Tensor) -> None:
@@ -317,8 +318,8 @@ class _NormalizeFixed(Function):
         x, weight, mean, var = ctx.saved_tensors
         x_hat, dy = _standardize_fixed(_computable(x), mean, var, ctx.eps), _computable(dy)
         scale = _scale(_inv_std(var, ctx.eps), _param(weight, ctx.layout))
-        gradients = dy * scale.to(dy.dtype), _to_param(dy * x_hat, ctx.layout), _to_param(dy, ctx.layout)
-        return *_as_saved(ctx, *gradients), None, None, None, None
+        dx, dweight, dbias = dy * scale.to(dy.dtype), _to_param(dy * x_hat, ctx.layout), _to_param(dy, ctx.layout)
+        return *_as_saved(ctx, _shaped(x, dx), dweight, dbias), None, None, None, None
 
 
 class _NormalizeFixedForwardMode(_NormalizeFixed):
@@ -339,7 +340,8 @@ def _normalized(
     if x.numel() == 0:
         return _nothing(x, layout, weight, bias), None, None
     function = _Normalize if torch.compiler.is_compiling() else _NormalizeForwardMode
-    return function.apply(x, weight, bias, layout, eps, centered)
+    y, mean, var = function.apply(x, weight, bias, layout, eps, centered)
+    return _shaped(x, y), mean, var
 
 
 def _fixed(
@@ -357,12 +359,12 @@ def _fixed(
     # Copies: training may change the buffers before the backward pass.
     statistics = [s.detach().to(torch.float64, copy=True).view(layout.param_shape) for s in (running_mean, running_var)]
     function = _NormalizeFixed if torch.compiler.is_compiling() else _NormalizeFixedForwardMode
-    return function.apply(x, weight, bias, layout, eps, *statistics)
+    return _shaped(x, function.apply(x, weight, bias, layout, eps, *statistics))
 
 
 def _nothing(x: Tensor, layout: Layout, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     """An empty y, through which the parameters get zeros as gradients."""
-    return _like(x, _affine(_seen(x, layout) * 1, _param(weight, layout), _param(bias, layout)))
+    return _shaped(x, _laid_out(x, _affine(_seen(x, layout) * 1, _param(weight, layout), _param(bias, layout))))
 
 
 # The formulas, in float32 or float64 and in the shape of the layout
@@ -382,7 +384,7 @@ def _standardize(x: Tensor, axes: tuple[int, ...], eps: float, centered: bool) -
         deviation -= remainder.to(x.dtype)
         mean = shift + remainder
     else:
-        mean, deviation = torch.zeros_like(_sum(x.detach(), axes)), x.clone()
+        mean, deviation = torch.zeros([1] * x.dim(), dtype=torch.float64, device=x.device), x.clone()
     # Squares of large values would overflow, those of tiny ones vanish; of the quotients they do neither.
     values = deviation.detach()
     largest = torch.maximum(values.amax(axes, keepdim=True), -values.amin(axes, keepdim=True))
@@ -411,7 +413,7 @@ def _standardize_again(
 def _standardize_fixed(x: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
     """(x − μ) / √(σ² + ε), where rounding μ to the dtype of x must cost no digits."""
     rounded = mean.to(x.dtype)
-    x_hat = x - (rounded + torch.zeros_like(var).to(x.dtype))  # under vmap, batched if σ² is
+    x_hat = x - _batched_like(rounded, var)
     x_hat -= (mean - rounded).to(x.dtype)
     return x_hat.mul_(_inv_std(var, eps).to(x.dtype))
 
@@ -437,11 +439,13 @@ def _closed_form(
 def _standardize_backward(
     dx_hat: Tensor, x_hat: Tensor, scale: Tensor, total: Tensor, total_products: Tensor, centered: bool
 ) -> Tensor:
-    """dx = scale · (dx̂ − mean(dx̂) − x̂ · mean(dx̂ · x̂)), with the sums of dx̂ and of dx̂ · x̂ given."""
+    """dx = scale · (dx̂ − mean(dx̂) − x̂ · mean(dx̂ · x̂)), with the sums of dx̂ and of dx̂ · x̂ given.
+
+    May change ``x_hat``, as :func:`_product` does.
+    """
     count = x_hat.numel() // total.numel()
-    # In place where it can be. Under vmap that needs a first product that is batched if γ, in the scale, is.
-    through_var = total_products / -count + torch.zeros_like(scale)
-    dx = x_hat * through_var.to(x_hat.dtype)
+    through_var = _batched_like(total_products / -count, scale)
+    dx = _product(x_hat, through_var.to(x_hat.dtype))
     dx += dx_hat
     if centered:
         dx -= (total / count).to(x_hat.dtype)
@@ -449,14 +453,13 @@ def _standardize_backward(
 
 
 def _affine(x_hat: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
-    """γ · x̂ + β."""
+    """γ · x̂ + β, in the memory of x̂ where nobody needs that any more."""
     gamma, beta = (None if param is None else param.to(x_hat.dtype) for param in (gamma, beta))
     if gamma is None:
         return x_hat if beta is None else x_hat + beta
     if beta is None:
-        return x_hat * gamma
-    # Adding in place is much faster. Under vmap it needs a product that is batched if β is.
-    return (x_hat * (gamma + torch.zeros_like(beta))).add_(beta)
+        return _product(x_hat, gamma)
+    return _product(x_hat, _batched_like(gamma, beta)).add_(beta)
 
 
 def _affine_tangent(
@@ -475,7 +478,7 @@ def _affine_tangent(
         y_t = y_t + x_hat * _param(weight_t, ctx.layout).to(x_hat.dtype)
     if bias_t is not None:
         y_t = y_t + _param(bias_t, ctx.layout).to(x_hat.dtype)
-    return _like(ctx.saved_tensors[0], y_t)
+    return _laid_out(ctx.saved_tensors[0], y_t)
 
 
 def _sum(a: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -501,6 +504,22 @@ def _inv_std(var: Tensor, eps: float) -> Tensor:
     return (var + eps).rsqrt()
 
 
+def _product(x_hat: Tensor, factor: Tensor) -> Tensor:
+    """x̂ · factor, if possible in the memory of x̂, which is not needed any more.
+
+    Memory that was just written is in the cache; new memory is not, and costs several times as much.
+    """
+    return torch.mul(x_hat, factor, out=x_hat if _is_plain(x_hat, factor) else None)
+
+
+def _batched_like(small: Tensor, other: Tensor) -> Tensor:
+    """``small``, but under vmap batched if ``other`` is: what is made of it can then be changed in place, with ``other``.
+
+    In place is much faster, and no array of the input's size is touched here.
+    """
+    return small + torch.zeros_like(other, dtype=small.dtype)
+
+
 def _scale(inv_std: Tensor, gamma: Tensor | None) -> Tensor:
     """γ / √(σ² + ε), in float64."""
     return inv_std if gamma is None else inv_std * gamma
@@ -515,7 +534,7 @@ def _by_channels(compute: Callable, layout: Layout, x: Tensor, *others: Tensor |
     All tensors have their channels, or groups, in axis 1, and so have the results, of which the
     first is of the size of ``x``.
     """
-    if not _is_worth_parting(x, layout):
+    if not (_is_plain(x, *others) and _is_worth_parting(x, layout)):
         return compute(x, *others)
     step = max(1, PART * x.shape[1] // x.numel())
     first, rest = torch.empty_like(x), []
@@ -527,10 +546,22 @@ def _by_channels(compute: Callable, layout: Layout, x: Tensor, *others: Tensor |
 
 
 def _is_worth_parting(x: Tensor, layout: Layout) -> bool:
-    """Whether there is much to compute on a CPU, no tracing on the way, and channels that lie apart in memory."""
-    traced = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    """Whether there is much to compute, on a CPU, and the channels lie apart in memory."""
     has_channels = x.dim() > 2 and len(layout.param_shape) == x.dim() and x.stride(1) > 1
-    return not traced and x.device.type == "cpu" and has_channels and x.numel() >= 2 * PART
+    return x.device.type == "cpu" and has_channels and x.numel() >= 2 * PART
+
+
+def _is_transformed() -> bool:
+    """Whether a transform of torch.func is at work; ``autograd.Function.apply`` asks in the same way."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def _is_plain(*tensors: Tensor | None) -> bool:
+    """Whether these are mere numbers: nothing is recorded or traced, and no tensor stands for a batch of tensors."""
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or _is_transformed():
+        return False
+    batched = torch._C._functorch.is_legacy_batchedtensor  # as autograd makes for is_grads_batched
+    return not any(batched(tensor) for tensor in tensors if tensor is not None)
 
 
 # Shapes and dtypes
@@ -546,11 +577,26 @@ def _seen(x: Tensor, layout: Layout) -> Tensor:
     return _computable(x).reshape(layout.shape)
 
 
-def _like(x: Tensor, y: Tensor) -> Tensor:
-    """``y`` in the shape and dtype of ``x``; in its memory format if that is channels_last, else contiguous."""
-    y = y.reshape(x.shape).to(x.dtype)
-    channels_last = x.dim() in (4, 5) and x.stride(1) == 1
-    return y if channels_last else y.contiguous()
+def _is_channels_last(x: Tensor) -> bool:
+    """Whether the channels are closest in memory and the other axes follow from the last to the first."""
+    steps = [x.stride(axis) for axis in (1, *range(x.dim() - 1, 1, -1), 0)] if x.dim() in (4, 5) else [0]
+    return steps[0] == 1 and steps[1] >= x.shape[1] and steps == sorted(steps)
+
+
+def _laid_out(x: Tensor, y: Tensor) -> Tensor:
+    """``y`` in the dtype of ``x``, contiguous unless ``x`` is channels_last; no view: those cannot be changed in place."""
+    y = y.to(x.dtype)
+    return y if _is_channels_last(x) else y.contiguous()
+
+
+def _shaped(x: Tensor, y: Tensor) -> Tensor:
+    """``y`` in the shape and memory format of ``x``; may be a view, so not for what an autograd function returns."""
+    y = y if y.shape == x.shape else y.reshape(x.shape)
+    # With a single sample, the step to the next one, which is nowhere, tells the format, too.
+    if _is_channels_last(x) and not _is_channels_last(y):
+        last = y.movedim(1, -1)
+        y = last.flatten().view(last.shape).movedim(-1, 1)
+    return y
 
 
 def _param(param: Tensor | None, layout: Layout) -> Tensor | None:
@@ -581,7 +627,10 @@ def _save(ctx: FunctionCtx, x: Tensor, weight: Tensor | None, bias: Tensor | Non
 def _as_saved(ctx: FunctionCtx, *gradients: Tensor) -> Gradients:
     """The gradients in the shapes and dtypes of the inputs; None where nobody asked."""
     given = zip(gradients, ctx.shapes, ctx.dtypes, ctx.needs_input_grad, strict=False)
-    return tuple(g.reshape(shape).to(dtype) if needed else None for g, shape, dtype, needed in given)
+    # reshaping to the same shape would lose the memory format of a single sample
+    return tuple(
+        (g if g.shape == shape else g.reshape(shape)).to(dtype) if needed else None for g, shape, dtype, needed in given
+    )
 
 
 def _per_channel(input: Tensor, dims: tuple[int, ...]) -> Layout:
@@ -625,10 +674,41 @@ def _update_running(
     if running_mean is None or mean is None:
         return
     count = _count(layout.shape, layout.axes)
-    with torch.no_grad():
-        for running, batch in ((running_mean, mean), (running_var, var * (count / (count - 1)))):
-            batch = batch.mean(0).flatten()  # one value per sample in instance norm, one in all in batch norm
+    for running, batch in ((running_mean, mean), (running_var, var * (count / (count - 1)))):
+        # one value per sample in instance norm, one in all in batch norm
+        _move(running, batch.mean(0).flatten(), momentum)
+
+
+def _move(running: Tensor, batch: Tensor, momentum: float) -> None:
+    """running ← (1 − momentum) · running + momentum · batch, in place."""
+    if _is_transformed():
+        _Move.apply(running, batch, momentum)
+    else:
+        _Move.forward(running, batch, momentum)
+
+
+class _Move(Function):
+    """The same below the transforms of torch.func, which refuse changes of tensors that are not their arguments."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(running: Tensor, batch: Tensor, momentum: float) -> Tensor:
+        with torch.no_grad():
             running.copy_((1 - momentum) * running.double() + momentum * batch)
+        return batch.clone()
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple, output: Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, _: Tensor) -> tuple[None, None, None]:
+        return None, None, None
+
+    @staticmethod
+    def jvp(ctx: FunctionCtx, *_: Tensor) -> None:
+        return None
 
 
 # Checks: expected, got, fix

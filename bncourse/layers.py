@@ -2,6 +2,9 @@
 
 The layers hold parameters (γ and β, which the optimizer trains) and buffers (running statistics,
 which the forward pass updates) and leave all computing to :mod:`bncourse.functional`.
+
+They are modules of their own: what looks for PyTorch's classes, such as ``torch.optim.swa_utils.update_bn``,
+does not see them.
 """
 
 import numbers
@@ -103,6 +106,15 @@ class _StatisticsNorm(_AffineNorm):
                 f"add or merge axes, or use another layer than {type(self).__name__}"
             )
 
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args) -> None:
+        """Load; a state of version 1 has no num_batches_tracked, and leaves it as it is."""
+        key = prefix + "num_batches_tracked"
+        if (local_metadata.get("version") or 1) < 2 and self.track_running_stats and key not in state_dict:
+            count = self.num_batches_tracked
+            is_there = count is not None and not count.is_meta
+            state_dict[key] = count if is_there else torch.zeros((), dtype=torch.long)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
 
 class _BatchNorm(_StatisticsNorm):
     """Batch normalization over (N, C, *); see :func:`bncourse.functional.batch_norm`.
@@ -164,14 +176,6 @@ class _BatchNorm(_StatisticsNorm):
         if self.momentum is not None:
             return self.momentum
         return 0.0 if self.num_batches_tracked is None else 1 / (self.num_batches_tracked.double() + 1)
-
-    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args) -> None:
-        """Load; a state of version 1 has no num_batches_tracked, and leaves it as it is."""
-        key = prefix + "num_batches_tracked"
-        old = (local_metadata.get("version") or 1) < 2
-        if old and self.track_running_stats and key not in state_dict:
-            state_dict[key] = self.num_batches_tracked
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
 
 
 class BatchNorm1d(_BatchNorm):

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases import CASES, Case, as_tensor, assert_matches, textbook
-from torch.autograd import gradcheck, gradgradcheck
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 
 from bncourse import functional
@@ -97,8 +97,8 @@ def test_large_inputs_are_computed_part_by_part(monkeypatch):
     calls = []
     standardize = functional._standardize
     monkeypatch.setattr(functional, "_standardize", lambda x, *a: calls.append(x.shape) or standardize(x, *a))
-    functional.batch_norm(torch.randn(64, 64, 16, 32), None, None, training=True)
-    assert calls == [(64, 16, 16, 32)] * 4
+    functional.batch_norm(torch.randn(64, 64, 32, 32), None, None, training=True)
+    assert calls == [(64, 16, 32, 32)] * 4
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
@@ -249,6 +249,51 @@ def test_vmap_over_running_statistics_in_evaluation():
         assert_same(ours, theirs)
 
 
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("op", PER_CHANNEL)
+def test_transforms_may_find_running_statistics_outside(op, transform):
+    """As with PyTorch's own, they are updated although they are no arguments of the function."""
+    case, given = example(op)
+    _, theirs, arguments = losses(op, {"running": False})
+    factor = torch.randn(case.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    running = [given[3].clone(), given[4].clone()]
+
+    def loss(*values):
+        return (call(functional, case, *values, *running) * factor).square().sum()
+
+    assert_same(TRANSFORMS[transform](loss, arguments), TRANSFORMS[transform](theirs, arguments))
+    call(F, case, *arguments, *given[3:])  # updates once; hessian and its like call the function once, too
+    assert_same(running, given[3:])
+
+
+@pytest.mark.parametrize("recording", [True, False])
+@pytest.mark.parametrize(("op", "fields"), VARIANTS)
+def test_forward_mode_without_transforms(op, fields, recording):
+    function, arguments = function_of(functional, *example(op, **fields))
+    exact, _ = function_of(TEXTBOOK, *example(op, **fields))
+    tangents = tuple(argument.detach().flip(0) for argument in arguments)
+    results = []
+    for f in (function, exact):
+        with torch.set_grad_enabled(recording), forward_ad.dual_level():
+            dual = [forward_ad.make_dual(a.detach(), t) for a, t in zip(arguments, tangents, strict=True)]
+            results.append(forward_ad.unpack_dual(f(*dual)).tangent)
+    assert_same(*results)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_backward_keeps_to_the_saved_statistics_unless_it_is_recorded(op, monkeypatch):
+    calls = []
+    standardize = functional._standardize
+    monkeypatch.setattr(functional, "_standardize", lambda *a: calls.append(1) or standardize(*a))
+    function, arguments = function_of(functional, *example(op))
+    y = function(*arguments)
+    assert len(calls) == 1
+    torch.autograd.grad(y.sum(), arguments, retain_graph=True)
+    assert len(calls) == 1
+    torch.autograd.grad(y.sum(), arguments, create_graph=True)
+    assert len(calls) == 2
+
+
 @pytest.mark.parametrize("op", OPS)
 def test_only_the_gradients_asked_for_are_made(op):
     case, (x, weight, bias, *running) = example(op)
@@ -299,7 +344,12 @@ def test_running_statistics_stay_outside_of_the_graph(op):
 # Memory formats
 
 
-LAST = [((2, 3, 4, 5), torch.channels_last), ((2, 3, 2, 4, 3), torch.channels_last_3d)]
+LAST = [
+    ((2, 3, 4, 5), torch.channels_last),
+    ((1, 3, 4, 5), torch.channels_last),
+    ((2, 3, 2, 4, 3), torch.channels_last_3d),
+    ((1, 3, 2, 4, 3), torch.channels_last_3d),
+]
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -309,9 +359,30 @@ def test_channels_last_is_kept(shape, memory_format, op, training):
     case, (x, *others) = example(op, shape=shape, training=training, num_groups=3)
     x = x.detach().contiguous(memory_format=memory_format).requires_grad_()
     y = call(functional, case, x, *others)
-    assert y.is_contiguous(memory_format=memory_format)
-    (dx,) = torch.autograd.grad(y, x, torch.randn_like(y))
-    assert dx.is_contiguous(memory_format=memory_format)
+    assert y.stride() == x.stride()
+    for dy in (torch.randn_like(y), torch.randn(shape, dtype=y.dtype)):
+        (dx,) = torch.autograd.grad(y, x, dy, retain_graph=True)
+        assert dx.stride() == x.stride()
+
+
+MODES = [*((op, True) for op in OPS), *((op, False) for op in PER_CHANNEL)]
+
+
+@pytest.mark.parametrize(("op", "training"), MODES)
+def test_output_may_be_changed_in_place(op, training):
+    """As ReLU(inplace=True) does, for which it must not be a view."""
+    case, (x, *others) = example(op, training=training)
+    gradients = []
+    for module in (functional, TEXTBOOK):
+        y = call(module, case, x, *others)
+        gradients.append(torch.autograd.grad(y.relu_().pow(3).sum(), x)[0])
+    assert_same(*gradients)
+
+
+def test_output_of_permuted_volumes_is_contiguous():
+    x = torch.randn(2, 4, 5, 6, 3).permute(0, 4, 2, 1, 3)
+    assert x.stride(1) == 1
+    assert functional.batch_norm(x, None, None, training=True).is_contiguous()
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -351,6 +422,28 @@ def test_running_statistics_of_half_input_are_kept_in_float32(op):
     call(functional, case, x, None, None, mean, var)
     want = 0.1 * x.double().mean((0, 2))
     torch.testing.assert_close(mean, want.float())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_weight_of_rms_norm_may_have_any_dtype(dtype):
+    """As in PyTorch, and in contrast to the other norms."""
+    x, weight = torch.randn(4, 6), torch.randn(6).to(dtype).requires_grad_()
+    y = functional.rms_norm(x, (6,), weight)
+    y.square().sum().backward()
+    exact_weight = weight.detach().double().requires_grad_()
+    exact = F.rms_norm(x.double(), (6,), exact_weight, torch.finfo(torch.float32).eps)
+    exact.square().sum().backward()
+    torch.testing.assert_close(y, exact.float(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(weight.grad, exact_weight.grad.to(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_running_statistics_of_instance_norm_may_have_any_dtype(dtype):
+    """As in PyTorch, and in contrast to batch norm."""
+    x = torch.randn(4, 3, 5)
+    ours, theirs = ([torch.zeros(3, dtype=dtype), torch.ones(3, dtype=dtype)] for _ in range(2))
+    torch.testing.assert_close(functional.instance_norm(x, *ours), F.instance_norm(x, *theirs))
+    torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -507,6 +600,7 @@ def test_wrong_types_are_type_errors():
     for wrong in (
         lambda: functional.batch_norm([[1.0, 2.0]], None, None, training=True),
         lambda: functional.batch_norm(x, None, None, training=True, momentum=None),
+        lambda: functional.instance_norm(x[None], momentum=None),
         lambda: functional.layer_norm(x, 3),
     ):
         with pytest.raises(TypeError, match="expected"):

@@ -6,6 +6,7 @@ import io
 import pickle
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -272,16 +273,16 @@ def test_state_dicts_are_interchangeable_both_ways(name, option):
     assert_same_state(back, ours)
 
 
-@pytest.mark.parametrize("name", BATCH)
+@pytest.mark.parametrize("name", TRACKING)
 @pytest.mark.parametrize("version", [None, 1, 2])
 @pytest.mark.parametrize("has_counter", [True, False])
 def test_versions_of_states_are_read_as_by_pytorch(name, version, has_counter):
     """States of before version 2 lack num_batches_tracked; a later one without it is incomplete."""
     results = []
     for module in (layers, nn):
-        layer = getattr(module, name)(6)
+        layer = getattr(module, name)(6, track_running_stats=True)
         layer.num_batches_tracked.fill_(7)
-        state = getattr(nn, name)(6).state_dict()
+        state = getattr(nn, name)(6, track_running_stats=True).state_dict()
         state["num_batches_tracked"].fill_(3)
         if not has_counter:
             del state["num_batches_tracked"]
@@ -292,6 +293,71 @@ def test_versions_of_states_are_read_as_by_pytorch(name, version, has_counter):
         missing = layer.load_state_dict(state, strict=False).missing_keys
         results.append((missing, int(layer.num_batches_tracked)))
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("name", TRACKING)
+def test_old_states_are_read_into_layers_without_memory(name):
+    state = getattr(nn, name)(6, track_running_stats=True).state_dict()
+    del state["num_batches_tracked"], state._metadata
+    layer = getattr(layers, name)(6, track_running_stats=True, device="meta")
+    layer.load_state_dict(state, assign=True)
+    assert layer.num_batches_tracked.device.type == "cpu"
+    assert layer.num_batches_tracked == 0
+
+
+def test_new_states_with_stray_running_statistics_are_refused_as_by_pytorch():
+    for module in (layers, nn):
+        state = nn.InstanceNorm2d(3, track_running_stats=True).state_dict()
+        with pytest.raises(RuntimeError, match="Unexpected key"):
+            module.InstanceNorm2d(3).load_state_dict(state)
+
+
+ATTRIBUTES = [
+    {"track_running_stats": False},
+    {"momentum": None},
+    {"momentum": 0.9, "eps": 0.5},
+    {"running_mean": None, "running_var": None},
+    {"num_batches_tracked": None},
+    {"num_batches_tracked": None, "momentum": None},
+    {"weight": None},
+    {"bias": None},
+]
+
+
+@pytest.mark.parametrize("attributes", ATTRIBUTES, ids=str)
+@pytest.mark.parametrize("name", TRACKING)
+def test_attributes_set_later_do_what_they_do_in_pytorch(name, attributes):
+    ours, theirs = pair(name, "tracking")
+    for layer in (ours, theirs):
+        for key, value in attributes.items():
+            setattr(layer, key, value)
+    for training in (True, True, False, True):
+        x = inputs(name)[0]
+        try:
+            expected = theirs.train(training)(x)
+        except (RuntimeError, ValueError):
+            with pytest.raises((RuntimeError, ValueError)):
+                ours.train(training)(x)
+        else:
+            torch.testing.assert_close(ours.train(training)(x), expected, rtol=1e-5, atol=1e-5)
+        assert_same_state(ours, theirs)
+
+
+@pytest.mark.parametrize("name", BATCH)
+def test_the_counter_stays_the_same_tensor(name):
+    ours, _ = pair(name, "tracking")
+    counter = ours.num_batches_tracked
+    ours(inputs(name)[0])
+    assert ours.num_batches_tracked is counter
+
+
+def test_numpy_integers_are_shapes_too():
+    assert layers.LayerNorm(np.int64(5)).normalized_shape == (5,)
+
+
+def test_unbatched_input_with_one_channel_keeps_its_axes():
+    x = torch.randn(1, 7)
+    assert layers.InstanceNorm1d(1)(x).shape == nn.InstanceNorm1d(1)(x).shape == (1, 7)
 
 
 def test_old_running_statistics_are_refused_by_an_instance_norm_without_them():
@@ -364,7 +430,7 @@ def every_layer() -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(3, 6, 3, bias=False),
         layers.BatchNorm2d(6),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         layers.GroupNorm(3, 6),
         layers.InstanceNorm2d(6, affine=True, track_running_stats=True),
         nn.Flatten(),
