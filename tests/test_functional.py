@@ -13,7 +13,7 @@ from cases import CASES, Case, as_tensor, assert_matches, textbook
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 
-from bncourse import functional
+from bncourse import functional, normalize
 from bncourse.benchmark.memory import saved_bytes
 
 OPS = ("batch_norm", "layer_norm", "instance_norm", "group_norm", "rms_norm")
@@ -89,14 +89,14 @@ PARTED = [case for case in ACCEPTED if case.op in ("batch_norm", "instance_norm"
 
 @pytest.mark.parametrize("case", PARTED, ids=lambda case: case.name)
 def test_computing_part_by_part_changes_no_value(case, monkeypatch):
-    monkeypatch.setattr(functional, "PART", 8)
+    monkeypatch.setattr(normalize, "PART", 8)
     test_values_and_gradients_match_the_textbook(case)
 
 
 def test_large_inputs_are_computed_part_by_part(monkeypatch):
     calls = []
-    standardize = functional._standardize
-    monkeypatch.setattr(functional, "_standardize", lambda x, *a: calls.append(x.shape) or standardize(x, *a))
+    standardize = normalize._standardize
+    monkeypatch.setattr(normalize, "_standardize", lambda x, *a: calls.append(x.shape) or standardize(x, *a))
     functional.batch_norm(torch.randn(64, 64, 32, 32), None, None, training=True)
     assert calls == [(64, 16, 32, 32)] * 4
 
@@ -283,8 +283,8 @@ def test_forward_mode_without_transforms(op, fields, recording):
 @pytest.mark.parametrize("op", OPS)
 def test_backward_keeps_to_the_saved_statistics_unless_it_is_recorded(op, monkeypatch):
     calls = []
-    standardize = functional._standardize
-    monkeypatch.setattr(functional, "_standardize", lambda *a: calls.append(1) or standardize(*a))
+    standardize = normalize._standardize
+    monkeypatch.setattr(normalize, "_standardize", lambda *a: calls.append(1) or standardize(*a))
     function, arguments = function_of(functional, *example(op))
     y = function(*arguments)
     assert len(calls) == 1

@@ -20,7 +20,7 @@ def test_figures_and_questions_need_no_pytorch(module):
     assert imported(module, ("torch", "triton", "sklearn")) == []
 
 
-@pytest.mark.parametrize("module", ["functional", "layers", "folding", "models", "training"])
+@pytest.mark.parametrize("module", ["arguments", "normalize", "functional", "layers", "folding", "models", "training"])
 def test_networks_need_pytorch_alone(module):
     assert imported(f"bncourse.{module}", ("triton", "sklearn", "matplotlib", "IPython")) == []
 

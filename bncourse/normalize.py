@@ -1,0 +1,425 @@
+"""The autograd function behind all norms for PyTorch: one forward and one backward, in closed form.
+
+The forward pass keeps the input and one mean and variance per set of averaged values, never x̂: the
+backward pass makes x̂ again. How a norm looks at its input, a ``Layout``, is what the norms differ in.
+
+Statistics are held in float64 and taken from data shifted by a first estimate of their mean, so a
+mean that dwarfs the spread costs no digits. float16 and bfloat16 input is computed in float32.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import FunctionCtx
+
+from bncourse.arguments import HALF
+from bncourse.reference import Layout
+
+PART = 2**20  # values computed with at a time: 4 MiB of float32, of which a cache holds a few copies
+
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+
+
+# What the norms call
+
+
+def normalized(
+    x: Tensor, layout: Layout, weight: Tensor | None, bias: Tensor | None, eps: float, *, centered: bool = True
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """y, and the statistics that made it; None where there are no values."""
+    if x.numel() == 0:
+        return _nothing(x, layout, weight, bias), None, None
+    function = _Normalize if torch.compiler.is_compiling() else _NormalizeForwardMode
+    y, mean, var = function.apply(x, weight, bias, layout, eps, centered)
+    return _shaped(x, y), mean, var
+
+
+def normalized_with(
+    x: Tensor,
+    layout: Layout,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor,
+    running_var: Tensor,
+    eps: float,
+) -> Tensor:
+    """y with the running statistics."""
+    if x.numel() == 0:
+        return _nothing(x, layout, weight, bias)
+    # Copies: training may change the buffers before the backward pass.
+    statistics = [s.detach().to(torch.float64, copy=True).view(layout.param_shape) for s in (running_mean, running_var)]
+    function = _NormalizeFixed if torch.compiler.is_compiling() else _NormalizeFixedForwardMode
+    return _shaped(x, function.apply(x, weight, bias, layout, eps, *statistics))
+
+
+def _nothing(x: Tensor, layout: Layout, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """An empty y, through which the parameters get zeros as gradients."""
+    return _shaped(x, _laid_out(x, _affine(_seen(x, layout) * 1, _param(weight, layout), _param(bias, layout))))
+
+
+# An autograd function for all norms, and one for fixed statistics
+
+
+class _Normalize(Function):
+    """y = γ · (x − μ) / √(σ² + ε) + β with the statistics of x, which are returned as well."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        x: Tensor, weight: Tensor | None, bias: Tensor | None, layout: Layout, eps: float, centered: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        def compute(x: Tensor, gamma: Tensor | None, beta: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+            x_hat, mean, var = _standardize(computable(x), layout.axes, eps, centered)
+            return _affine(x_hat, gamma, beta), mean, var
+
+        given = x.reshape(layout.shape), _param(weight, layout), _param(bias, layout)
+        y, mean, var = _by_channels(compute, layout, *given)
+        return _laid_out(x, y), mean, var
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
+        x, weight, bias, ctx.layout, ctx.eps, ctx.centered = inputs
+        _, mean, var = output
+        ctx.mark_non_differentiable(mean, var)
+        _save(ctx, x, weight, bias, mean, var)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, dy: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        layout, eps, centered = ctx.layout, ctx.eps, ctx.centered
+
+        def compute(dy: Tensor, x: Tensor, gamma: Tensor | None, mean: Tensor, var: Tensor) -> Gradients:
+            x_hat, var = _standardize_again(computable(x), mean, var, layout.axes, eps, centered)
+            return _closed_form(computable(dy), x_hat, _inv_std(var, eps), gamma, layout, centered)
+
+        x, weight, mean, var = ctx.saved_tensors
+        given = dy.reshape(layout.shape), x.reshape(layout.shape), _param(weight, layout), mean, var
+        dx, dweight, dbias = _by_channels(compute, layout, *given)
+        return *_as_saved(ctx, _shaped(x, dx), dweight, dbias), None, None, None
+
+
+class _NormalizeForwardMode(_Normalize):
+    """The same with a derivative for forward mode, which :func:`torch.compile` cannot trace."""
+
+    @staticmethod
+    def jvp(ctx: FunctionCtx, x_t: Tensor | None, weight_t: Tensor | None, bias_t: Tensor | None, *_: None) -> tuple:
+        x, weight, _, _ = ctx.saved_tensors
+        x_hat, _, var = _standardize(_seen(x, ctx.layout), ctx.layout.axes, ctx.eps, ctx.centered)
+        x_hat_t = None
+        if x_t is not None:  # the Jacobian of x̂ is symmetric, so this is the formula of the backward pass
+            x_t = _seen(x_t, ctx.layout)
+            sums = _sum(x_t, ctx.layout.axes), _sum(x_t * x_hat, ctx.layout.axes)
+            x_hat_t = _standardize_backward(x_t, x_hat.clone(), _inv_std(var, ctx.eps), *sums, ctx.centered)
+        return _affine_tangent(ctx, x_hat, x_hat_t, weight, weight_t, bias_t), None, None
+
+
+class _NormalizeFixed(Function):
+    """y = γ · (x − μ) / √(σ² + ε) + β with given statistics, through which no gradient flows."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        layout: Layout,
+        eps: float,
+        mean: Tensor,
+        var: Tensor,
+    ) -> Tensor:
+        x_hat = _standardize_fixed(computable(x), mean, var, eps)
+        return _laid_out(x, _affine(x_hat, _param(weight, layout), _param(bias, layout)))
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple, output: Tensor) -> None:
+        x, weight, bias, ctx.layout, ctx.eps, mean, var = inputs
+        _save(ctx, x, weight, bias, mean, var)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, var = ctx.saved_tensors
+        x_hat, dy = _standardize_fixed(computable(x), mean, var, ctx.eps), computable(dy)
+        scale = _scale(_inv_std(var, ctx.eps), _param(weight, ctx.layout))
+        dx, dweight, dbias = dy * scale.to(dy.dtype), _to_param(dy * x_hat, ctx.layout), _to_param(dy, ctx.layout)
+        return *_as_saved(ctx, _shaped(x, dx), dweight, dbias), None, None, None, None
+
+
+class _NormalizeFixedForwardMode(_NormalizeFixed):
+    """The same with a derivative for forward mode, which :func:`torch.compile` cannot trace."""
+
+    @staticmethod
+    def jvp(ctx: FunctionCtx, x_t: Tensor | None, weight_t: Tensor | None, bias_t: Tensor | None, *_: None) -> Tensor:
+        x, weight, mean, var = ctx.saved_tensors
+        x_hat = _standardize_fixed(computable(x), mean, var, ctx.eps)
+        x_hat_t = None if x_t is None else computable(x_t) * _inv_std(var, ctx.eps).to(x_hat.dtype)
+        return _affine_tangent(ctx, x_hat, x_hat_t, weight, weight_t, bias_t)
+
+
+# The formulas, in float32 or float64 and in the shape of the layout
+
+
+def _standardize(x: Tensor, axes: tuple[int, ...], eps: float, centered: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """x̂ = (x − μ) / √(σ² + ε), and the float64 μ and σ² over ``axes``, kept at length 1.
+
+    Differentiable: the first estimate of the mean and the largest deviation cancel out of the
+    result, so they count as constants.
+    """
+    count = number_of(x.shape, axes)
+    if centered:
+        shift = (_sum(x.detach(), axes) / count).to(x.dtype)
+        deviation = x - shift
+        remainder = _sum(deviation, axes) / count
+        deviation -= remainder.to(x.dtype)
+        mean = shift + remainder
+    else:
+        mean, deviation = torch.zeros([1] * x.dim(), dtype=torch.float64, device=x.device), x.clone()
+    # Squares of large values would overflow, those of tiny ones vanish; of the quotients they do neither.
+    values = deviation.detach()
+    largest = torch.maximum(values.amax(axes, keepdim=True), -values.amin(axes, keepdim=True))
+    largest = largest.clamp_min(torch.finfo(x.dtype).tiny)
+    squares = (deviation * largest.reciprocal()).pow_(2)
+    var = _sum(squares, axes) / count * largest.double().square()
+    del squares  # y may take its place in memory
+    return deviation.mul_(_inv_std(var, eps).to(x.dtype)), mean, var
+
+
+def _standardize_again(
+    x: Tensor, mean: Tensor, var: Tensor, axes: tuple[int, ...], eps: float, centered: bool
+) -> tuple[Tensor, Tensor]:
+    """x̂ and σ² for the backward pass, from what the forward pass saved.
+
+    Where a second derivative may be wanted, the statistics are taken from x anew, so that autograd
+    sees how they depend on it. Saved ones would count as constants, and the gradient of the
+    gradient would be wrong.
+    """
+    if torch.is_grad_enabled():
+        x_hat, _, var = _standardize(x, axes, eps, centered)
+        return x_hat, var
+    return _standardize_fixed(x, mean, var, eps), var
+
+
+def _standardize_fixed(x: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
+    """(x − μ) / √(σ² + ε), where rounding μ to the dtype of x must cost no digits."""
+    rounded = mean.to(x.dtype)
+    x_hat = x - _batched_like(rounded, var)
+    x_hat -= (mean - rounded).to(x.dtype)
+    return x_hat.mul_(_inv_std(var, eps).to(x.dtype))
+
+
+def _closed_form(
+    dy: Tensor, x_hat: Tensor, inv_std: Tensor, gamma: Tensor | None, layout: Layout, centered: bool
+) -> Gradients:
+    """dx, dweight and dbias, the latter two in the rank of x̂ and in float64."""
+    products = dy * x_hat
+    if _varies(layout):
+        dweight, dbias = _to_param(products, layout), _to_param(dy, layout)
+        if gamma is not None:
+            gamma = gamma.to(dy.dtype)
+            dy, products = dy * gamma, products * gamma
+        sums = _sum(dy, layout.axes), _sum(products, layout.axes)
+        return _standardize_backward(dy, x_hat, inv_std, *sums, centered), dweight, dbias
+    # γ is the same for all values that share a mean: it can wait, and the sums are needed only once.
+    sums = _sum(dy, layout.axes), _sum(products, layout.axes)
+    dx = _standardize_backward(dy, x_hat, _scale(inv_std, gamma), *sums, centered)
+    return dx, _to_param(sums[1], layout), _to_param(sums[0], layout)
+
+
+def _standardize_backward(
+    dx_hat: Tensor, x_hat: Tensor, scale: Tensor, total: Tensor, total_products: Tensor, centered: bool
+) -> Tensor:
+    """dx = scale · (dx̂ − mean(dx̂) − x̂ · mean(dx̂ · x̂)), with the sums of dx̂ and of dx̂ · x̂ given.
+
+    May change ``x_hat``, as :func:`_product` does.
+    """
+    count = x_hat.numel() // total.numel()
+    through_var = _batched_like(total_products / -count, scale)
+    dx = _product(x_hat, through_var.to(x_hat.dtype))
+    dx += dx_hat
+    if centered:
+        dx -= (total / count).to(x_hat.dtype)
+    return dx.mul_(scale.to(x_hat.dtype))
+
+
+def _affine(x_hat: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
+    """γ · x̂ + β, in the memory of x̂ where nobody needs that any more."""
+    gamma, beta = (None if param is None else param.to(x_hat.dtype) for param in (gamma, beta))
+    if gamma is None:
+        return x_hat if beta is None else x_hat + beta
+    if beta is None:
+        return _product(x_hat, gamma)
+    return _product(x_hat, _batched_like(gamma, beta)).add_(beta)
+
+
+def _affine_tangent(
+    ctx: FunctionCtx,
+    x_hat: Tensor,
+    x_hat_t: Tensor | None,
+    weight: Tensor | None,
+    weight_t: Tensor | None,
+    bias_t: Tensor | None,
+) -> Tensor:
+    """The derivative of γ · x̂ + β along the tangents that are given."""
+    y_t = torch.zeros_like(x_hat)
+    if x_hat_t is not None:
+        y_t = y_t + _affine(x_hat_t, _param(weight, ctx.layout), None)
+    if weight_t is not None:
+        y_t = y_t + x_hat * _param(weight_t, ctx.layout).to(x_hat.dtype)
+    if bias_t is not None:
+        y_t = y_t + _param(bias_t, ctx.layout).to(x_hat.dtype)
+    return _laid_out(ctx.saved_tensors[0], y_t)
+
+
+def _sum(a: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Sum over ``dims``, which are kept at length 1, in float64.
+
+    PyTorch adds up neighbours pairwise, which costs float32 no digits; what it adds one after the
+    other, the sums of different samples, is added in float64.
+    """
+    if not dims:
+        return a.double()
+    first, *rest = dims
+    if rest:
+        a = a.sum(rest, keepdim=True).double()
+    return a.sum(first, keepdim=True).double()
+
+
+def number_of(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
+    """How many values share a mean."""
+    return math.prod([shape[axis] for axis in axes])
+
+
+def _inv_std(var: Tensor, eps: float) -> Tensor:
+    return (var + eps).rsqrt()
+
+
+def _product(x_hat: Tensor, factor: Tensor) -> Tensor:
+    """x̂ · factor, if possible in the memory of x̂, which is not needed any more.
+
+    Memory that was just written is in the cache; new memory is not, and costs several times as much.
+    """
+    return torch.mul(x_hat, factor, out=x_hat if _is_plain(x_hat, factor) else None)
+
+
+def _batched_like(small: Tensor, other: Tensor) -> Tensor:
+    """``small``, but under vmap batched if ``other`` is: what is made of it can then be changed in place, with ``other``.
+
+    In place is much faster, and no array of the input's size is touched here.
+    """
+    return small + torch.zeros_like(other, dtype=small.dtype)
+
+
+def _scale(inv_std: Tensor, gamma: Tensor | None) -> Tensor:
+    """γ / √(σ² + ε), in float64."""
+    return inv_std if gamma is None else inv_std * gamma
+
+
+# Part by part
+
+
+def _by_channels(compute: Callable, layout: Layout, x: Tensor, *others: Tensor | None) -> tuple[Tensor, ...]:
+    """``compute(x, *others)``, for some channels at a time, so that what it makes meanwhile stays in the cache.
+
+    All tensors have their channels, or groups, in axis 1, and so have the results, of which the
+    first is of the size of ``x``.
+    """
+    if not (_is_plain(x, *others) and _is_worth_parting(x, layout)):
+        return compute(x, *others)
+    step = max(1, PART * x.shape[1] // x.numel())
+    first, rest = torch.empty_like(x), []
+    for start in range(0, x.shape[1], step):
+        part = slice(start, start + step)
+        first[:, part], *more = compute(*(None if t is None else t[:, part] for t in (x, *others)))
+        rest.append(more)
+    return first, *(torch.cat(results, 1) for results in zip(*rest, strict=True))
+
+
+def _is_worth_parting(x: Tensor, layout: Layout) -> bool:
+    """Whether there is much to compute, on a CPU, and the channels lie apart in memory."""
+    has_channels = x.dim() > 2 and len(layout.param_shape) == x.dim() and x.stride(1) > 1
+    return x.device.type == "cpu" and has_channels and x.numel() >= 2 * PART
+
+
+def is_transformed() -> bool:
+    """Whether a transform of torch.func is at work; ``autograd.Function.apply`` asks in the same way."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def _is_plain(*tensors: Tensor | None) -> bool:
+    """Whether these are mere numbers: nothing is recorded or traced, and no tensor stands for a batch of tensors."""
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or is_transformed():
+        return False
+    batched = torch._C._functorch.is_legacy_batchedtensor  # as autograd makes for is_grads_batched
+    return not any(batched(tensor) for tensor in tensors if tensor is not None)
+
+
+# Shapes and dtypes
+
+
+def computable(x: Tensor) -> Tensor:
+    """``x`` in float32 or float64."""
+    return x.float() if x.dtype in HALF else x
+
+
+def _seen(x: Tensor, layout: Layout) -> Tensor:
+    """``x`` as it is computed with: in the layout's shape, in float32 or float64."""
+    return computable(x).reshape(layout.shape)
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    """Whether the channels are closest in memory and the other axes follow from the last to the first."""
+    steps = [x.stride(axis) for axis in (1, *range(x.dim() - 1, 1, -1), 0)] if x.dim() in (4, 5) else [0]
+    return steps[0] == 1 and steps[1] >= x.shape[1] and steps == sorted(steps)
+
+
+def _laid_out(x: Tensor, y: Tensor) -> Tensor:
+    """``y`` in the dtype of ``x``, contiguous unless ``x`` is channels_last; no view: those cannot be changed in place."""
+    y = y.to(x.dtype)
+    return y if _is_channels_last(x) else y.contiguous()
+
+
+def _shaped(x: Tensor, y: Tensor) -> Tensor:
+    """``y`` in the shape and memory format of ``x``; may be a view, so not for what an autograd function returns."""
+    y = y if y.shape == x.shape else y.reshape(x.shape)
+    # With a single sample, the step to the next one, which is nowhere, tells the format, too.
+    if _is_channels_last(x) and not _is_channels_last(y):
+        last = y.movedim(1, -1)
+        y = last.flatten().view(last.shape).movedim(-1, 1)
+    return y
+
+
+def _param(param: Tensor | None, layout: Layout) -> Tensor | None:
+    """``param`` in the shape in which it broadcasts."""
+    return None if param is None else param.reshape(layout.param_shape)
+
+
+def _to_param(a: Tensor, layout: Layout) -> Tensor:
+    """Sum of ``a`` over all axes along which a parameter is repeated."""
+    padded = (1,) * (a.dim() - len(layout.param_shape)) + layout.param_shape
+    return _sum(a, tuple(i for i, n in enumerate(padded) if n == 1))
+
+
+def _varies(layout: Layout) -> bool:
+    """Whether a parameter varies among values that share a mean."""
+    padded = (1,) * (len(layout.shape) - len(layout.param_shape)) + layout.param_shape
+    return any(padded[axis] > 1 for axis in layout.axes)
+
+
+def _save(ctx: FunctionCtx, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor) -> None:
+    """Keep for the backward pass, and for forward mode, what is no larger than the input."""
+    ctx.save_for_backward(x, weight, mean, var)
+    ctx.save_for_forward(x, weight, mean, var)
+    ctx.shapes = [None if tensor is None else tensor.shape for tensor in (x, weight, bias)]
+    ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in (x, weight, bias)]
+
+
+def _as_saved(ctx: FunctionCtx, *gradients: Tensor) -> Gradients:
+    """The gradients in the shapes and dtypes of the inputs; None where nobody asked."""
+    given = zip(gradients, ctx.shapes, ctx.dtypes, ctx.needs_input_grad, strict=False)
+    # reshaping to the same shape would lose the memory format of a single sample
+    return tuple(
+        (g if g.shape == shape else g.reshape(shape)).to(dtype) if needed else None for g, shape, dtype, needed in given
+    )
