@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .chapter_02 import FORWARD, ROUGH, STATISTICS_MISTAKES, BatchNorm, Normalization, chosen, close, own
+from .chapter_02 import FORWARD, ROUGH, STATISTICS_MISTAKES, BatchNorm, Normalization, asked, chosen, close, own
 from .exercise import Exercise, Form, Inputs, Mistake, Operation, Probe, Property, step
 
 HIGH = 2**24  # from here on float32 has gaps of 2
@@ -133,8 +133,10 @@ def _everywhere(s: ColumnStatistics, value: float) -> np.ndarray:
     return np.full(s.x.shape[1], value)
 
 
+DIVISOR = "What should the variance of 1 and 3 be, and by what did you divide?"
+
 COLUMN_MISTAKES = (
-    *chosen(STATISTICS_MISTAKES, "F01", "F30", "F37"),
+    *asked(chosen(STATISTICS_MISTAKES, "F01", "F30", "F37"), {"F01": DIVISOR}),
     own(STATISTICS_MISTAKES, "F06", {"spread": lambda s: s.x}),
     own(STATISTICS_MISTAKES, "F19", {"var": lambda s: _shortcut(s.inputs["x"])}),
     Mistake(
@@ -145,8 +147,8 @@ COLUMN_MISTAKES = (
     ),
     Mistake(
         "N02",
-        "You measured the distances from a rounded mean: near 12,000,000 float32 knows whole numbers only. "
-        "All distances are off by the same amount, and the variance by its square.",
+        "You measured the distances from a rounded mean: near 12,000,000 float32 knows whole numbers only, "
+        "and from 16,777,216 on even ones only. All distances are off by the same amount, and the variance by its square.",
         "For 16,777,216 and 16,777,218: which mean does float32 give you, and how far is it from both?",
         {"spread": _rounded},
         {"spread": _added_in_float32},
@@ -271,6 +273,8 @@ STREAM_MISTAKES = (
         {"new_m2": lambda s: s.next_m2 / s.count},
         {"new_m2": lambda s: s.next_m2 / np.float64(s.count)},
         {"product": lambda s: s.before * s.after / s.seen},
+        {"product": lambda s: s.before**2 / s.seen},
+        {"next_m2": lambda s: s.m2 * s.count / s.seen + s.product},
         {"new_m2": lambda s: (s.count * s.m2 + s.product) / s.seen},
         {"next_m2": lambda s: s.m2 + s.share * (s.product - s.m2)},
     ),
@@ -367,6 +371,18 @@ SHORTCUT = own(
     {"var": lambda s: _shortcut(s.inputs["x"].astype(np.result_type(s.inputs["x"].dtype, np.float32)))},
 )
 
+ROUNDED = {"data": lambda s: s.inputs["x"].astype(np.float32).astype(float)}
+RIGHT_ON_WIDE = ("F02", "F03", "F14", "F15", "F20", "F29", "N31", "N32")  # what the float64 values do not show
+
+
+def _also_rounded(mistake: Mistake) -> Mistake:
+    """The mistake as those make it, too, who compute all in float32: they are told of N33 when this one is gone."""
+    if mistake.id not in RIGHT_ON_WIDE:
+        return mistake
+    rounded = ({**form, **ROUNDED} for form in mistake.forms)
+    return Mistake(mistake.id, mistake.says, mistake.asks, *mistake.forms, *rounded)
+
+
 HALF_MISTAKES = (
     Mistake(
         "F20",
@@ -393,6 +409,13 @@ HALF_MISTAKES = (
         "In float16, what is 2,048 + 1?",
         {"mean": lambda s: _half_sum(s, s.data)},
     ),
+    Mistake(
+        "N33",
+        "A float64 input was rounded to float32. Convert what is float16, or convert to the widest type.",
+        "If x is float64, how many of its digits are left after your first line?",
+        ROUNDED,
+    ),
+    *(SHORTCUT if mistake.id == "F19" else mistake for mistake in FORWARD.mistakes),
 )
 
 
@@ -478,6 +501,8 @@ def _half_probes(seed: int) -> tuple[Probe, ...]:
         "half offset": ("float16 values around 300.", _half_inputs(rng, between)),
         "long": ("5,000 float16 values with a mean of 3.", _half_inputs(rng, rng.normal(3, 2, (5000, 3)))),
     }
+    wide = {**probes["half"][1], "x": rng.normal(1e7, 1, (8, 3))}
+    probes["wide"] = ("float64 values with a mean of 10,000,000.", wide)
     return tuple(Probe(name, reason, inputs, rtol=1e-2, floor=1e-2) for name, (reason, inputs) in probes.items())
 
 
@@ -564,7 +589,7 @@ HALF = replace(
     signature="(x, weight, bias, eps) -> y in float32 or float64, x of shape (N, C) in float16 or wider",
     probes=(*FORWARD.probes, *_half_probes(62)),
     fresh=_fresh_half,
-    mistakes=(*HALF_MISTAKES, *(SHORTCUT if mistake.id == "F19" else mistake for mistake in FORWARD.mistakes)),
+    mistakes=tuple(map(_also_rounded, HALF_MISTAKES)),
     properties=(
         *FORWARD.properties,
         Property(

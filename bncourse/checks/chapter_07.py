@@ -84,7 +84,7 @@ class Folding(Operation):
 NETWORKS = {
     "images": (("BatchNorm2d", 0), ("BatchNorm2d", 1), ("BatchNorm1d", 0)),
     "table": (("BatchNorm1d", 1), ("BatchNorm1d", 0)),
-    "volumes": (("BatchNorm3d", 2),),
+    "volumes": (("BatchNorm3d", 0), ("BatchNorm3d", 2)),
 }
 
 
@@ -142,7 +142,7 @@ class Freezing(Operation):
 
     @step
     def others_trained(s):
-        """Whether the linear layer, the group norm are trained."""
+        """Whether all linear layers and convolutions, all other norms are trained."""
         return np.ones(2)
 
     @step
@@ -294,6 +294,7 @@ FOLDING_MISTAKES = (
         "F02",
         {"std": lambda s: np.sqrt(s.var) + s.epsilon},
         {"std": lambda s: np.sqrt(s.var) + np.sqrt(s.epsilon)},
+        {"scale": lambda s: s.params[0] / np.sqrt(s.var) + s.epsilon},
     ),
     *asked(chosen(STATISTICS_MISTAKES, "F14", "F15", "F29", "F36"), {"F36": ONE_STEP}),
     *asked(chosen(AFFINE_MISTAKES, "F11"), {"F11": AT_THE_MEAN}),
@@ -308,7 +309,11 @@ FOLDING_MISTAKES = (
     ),
     own(AFFINE_MISTAKES, "F32", {"shift": lambda s: -s.params[1]}, asks=AT_THE_MEAN),
     Mistake(
-        "F34", "β is scaled, too. Batch norm adds it last.", AT_THE_MEAN, {"shift": lambda s: s.params[1] * s.scale}
+        "F34",
+        "β is scaled, too. Batch norm adds it last.",
+        AT_THE_MEAN,
+        {"shift": lambda s: s.params[1] * s.scale},
+        {"shift": lambda s: s.params[1] * s.params[0]},
     ),
 )
 
@@ -347,16 +352,19 @@ FREEZING_MISTAKES = (
         "The freeze is lost after train(): it switches all layers back to training mode, the batch norms among them.",
         "Who calls train(), how often, and what does nn.Module's train() do to your layers?",
         {"again": _none},
+        {"again": _none, "statistics_kept": _all},  # with a momentum of 0
     ),
     Mistake(
         "U51",
         "The batch norms are frozen only after the first train(). Until then they learn.",
         "In which mode is a network after it was built?",
         {"at_first": _none},
+        {"at_first": _none, "without_gradient": _none},  # train() stops the gradients as well
     ),
     Mistake(
         "U52",
-        "γ and β are still trained: evaluation mode keeps the statistics, and gradients flow all the same.",
+        "γ and β are still trained: evaluation mode keeps the statistics, and gradients flow all the same. "
+        "(Setting those to 0 is not enough: weight decay still moves γ and β.)",
         "What does an optimizer change in a layer that is in evaluation mode?",
         {"without_gradient": _none},
     ),
@@ -366,6 +374,8 @@ FREEZING_MISTAKES = (
         "Which parameters of the network have requires_grad=False now?",
         {"others_trained": _facts(0, 0)},
         {"others_trained": _facts(1, 0)},
+        {"others_trained": lambda s: np.array([float(s.network == "table"), 1.0])},  # no convolution
+        {"others_trained": lambda s: np.array([1.0, float(s.network != "images")])},  # no instance norm
     ),
     Mistake(
         "U54",
@@ -379,9 +389,11 @@ FREEZING_MISTAKES = (
     ),
     Mistake(
         "U55",
-        "You looked at the outermost layers only. A batch norm inside a block stays as it was.",
+        "You looked at the outer layers only. A batch norm further inside, in a block or a block of a block, stays as "
+        "it was.",
         "Which layers do you get from children(), and which from modules()?",
         {"found": lambda s: np.array([float(depth == 0) for _, depth in s.norms])},
+        {"found": lambda s: np.array([float(depth <= 1) for _, depth in s.norms])},
     ),
     Mistake(
         "U56",
@@ -486,7 +498,7 @@ def _freezing_probes(seed: int) -> tuple[Probe, ...]:
     reasons = {
         "images": "a network for images with three batch norms, one of them inside a block.",
         "table": "a network for tables with two batch norms, one of them inside a block.",
-        "volumes": "a network for volumes with a batch norm inside a block of a block.",
+        "volumes": "a network for volumes with two batch norms, one inside a block of a block.",
     }
     return tuple(Probe(name, reason, _freezing_inputs(rng, name)) for name, reason in reasons.items())
 
@@ -495,20 +507,22 @@ def _freezing_probes(seed: int) -> tuple[Probe, ...]:
 
 
 def _network(name: str) -> torch.nn.Module:
-    """A new network with batch norms, dropout, a group norm and linear layers."""
+    """A new network with batch norms and other norms, dropout, linear layers and convolutions."""
     from torch import nn
 
     if name == "images":
         block = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.Dropout(0.5))
-        first = nn.Conv2d(2, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU()
-        layers = *first, block, nn.Flatten(), nn.Linear(36, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)
+        first = nn.Conv2d(2, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
+        then = nn.Tanh(), nn.InstanceNorm2d(4, affine=True)
+        layers = *first, *then, block, nn.Flatten(), nn.Linear(36, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)
     elif name == "table":
         block = nn.Sequential(nn.BatchNorm1d(6), nn.Tanh(), nn.Dropout(0.5))
         layers = nn.Linear(5, 6), block, nn.GroupNorm(2, 6), nn.Linear(6, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)
     else:
         inner = nn.Sequential(nn.BatchNorm3d(4), nn.ReLU())
         block = nn.Sequential(nn.Dropout(0.5), inner)
-        layers = nn.Conv3d(2, 4, 2), block, nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(32, 3)
+        first = nn.Conv3d(2, 4, 2), nn.BatchNorm3d(4)
+        layers = *first, block, nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(32, 3)
     return nn.Sequential(*layers)
 
 
@@ -541,11 +555,12 @@ class _Watched:
             raise Unusable("type", f"{says}. Keep the network in an attribute, with its layers as they are.")
         self.statistics = [_copies(norm, "running_mean", "running_var") for norm in self.norms]
         self.gamma_and_beta = [_copies(norm, "weight", "bias") for norm in self.norms]
-        self.others = [self._of_kind("Linear"), self._of_kind("GroupNorm")]
+        layers = self._of_kind("Linear", "Conv2d", "Conv3d")
+        self.others = [layers, self._of_kind("GroupNorm", "InstanceNorm2d")]
         self.weights = [[_copies(other, "weight") for other in kind] for kind in self.others]
 
-    def _of_kind(self, name: str) -> list[torch.nn.Module]:
-        return [module for module in self.frozen.modules() if type(module).__name__ == name]
+    def _of_kind(self, *names: str) -> list[torch.nn.Module]:
+        return [module for module in self.frozen.modules() if type(module).__name__ in names]
 
     def outputs(self) -> torch.Tensor:
         """What the object makes of x."""
@@ -613,7 +628,7 @@ def _same(one: list, other: list) -> float:
 
 
 def _descend(network: torch.nn.Module, y: torch.Tensor) -> None:
-    """One step of gradient descent with a random loss, for all that gets a gradient."""
+    """One step of gradient descent with a random loss and weight decay, for all that gets a gradient."""
     import torch
 
     if y.requires_grad:
@@ -621,7 +636,7 @@ def _descend(network: torch.nn.Module, y: torch.Tensor) -> None:
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.grad is not None:
-                parameter -= 0.1 * parameter.grad
+                parameter -= 0.1 * parameter.grad + 0.01 * parameter
 
 
 def drive_freezing(answer: object, inputs: Inputs) -> dict[str, object]:

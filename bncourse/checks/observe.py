@@ -214,6 +214,8 @@ def _raised(error: BaseException, exercise: Exercise, answer: Callable) -> Probl
     where = f", in your line {own[-1].lineno}: {_source(own[-1])}." if own else "."
     text = describe(error)
     align = " NumPy aligns shapes from the right: which axis meets which?" if "broadcast" in text else ""
+    if "is ambiguous" in text:  # the truth value of an array, or of a tensor
+        align = " To ask whether something is there at all, write `is None`."
     details = "".join([*traceback.format_list(frames[-10:]), text])[-LONGEST_DETAILS:]
     return Problem("raised", f"Your {exercise.noun} raised {text}{where}{align}", details)
 
