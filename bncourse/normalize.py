@@ -72,8 +72,8 @@ class _Normalize(Function):
     def forward(
         x: Tensor, weight: Tensor | None, bias: Tensor | None, layout: Layout, eps: float, centered: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        def compute(x: Tensor, gamma: Tensor | None, beta: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-            x_hat, mean, var = _standardize(computable(x), layout.axes, eps, centered)
+        def compute(x: Tensor, gamma: Tensor | None, beta: Tensor | None, out: Tensor | None = None) -> tuple:
+            x_hat, mean, var = _standardize(computable(x), layout.axes, eps, centered, out)
             return _affine(x_hat, gamma, beta), mean, var
 
         given = x.reshape(layout.shape), _param(weight, layout), _param(bias, layout)
@@ -91,8 +91,10 @@ class _Normalize(Function):
     def backward(ctx: FunctionCtx, dy: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         layout, eps, centered = ctx.layout, ctx.eps, ctx.centered
 
-        def compute(dy: Tensor, x: Tensor, gamma: Tensor | None, mean: Tensor, var: Tensor) -> Gradients:
-            x_hat, var = _standardize_again(computable(x), mean, var, layout.axes, eps, centered)
+        def compute(
+            dy: Tensor, x: Tensor, gamma: Tensor | None, mean: Tensor, var: Tensor, out: Tensor | None = None
+        ) -> Gradients:
+            x_hat, var = _standardize_again(computable(x), mean, var, layout.axes, eps, centered, out)
             return _closed_form(computable(dy), x_hat, _inv_std(var, eps), gamma, layout, centered)
 
         x, weight, mean, var = ctx.saved_tensors
@@ -162,8 +164,10 @@ class _NormalizeFixedForwardMode(_NormalizeFixed):
 # The formulas, in float32 or float64 and in the shape of the layout
 
 
-def _standardize(x: Tensor, axes: tuple[int, ...], eps: float, centered: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """x̂ = (x − μ) / √(σ² + ε), and the float64 μ and σ² over ``axes``, kept at length 1.
+def _standardize(
+    x: Tensor, axes: tuple[int, ...], eps: float, centered: bool, out: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x̂ = (x − μ) / √(σ² + ε), in ``out`` if there is one, and the float64 μ and σ² over ``axes``, kept at length 1.
 
     Differentiable: the first estimate of the mean and the largest deviation cancel out of the
     result, so they count as constants.
@@ -171,7 +175,7 @@ def _standardize(x: Tensor, axes: tuple[int, ...], eps: float, centered: bool) -
     count = number_of(x.shape, axes)
     if centered:
         shift = (_sum(x.detach(), axes) / count).to(x.dtype)
-        deviation = x - shift
+        deviation = torch.sub(x, shift, out=out)
         remainder = _sum(deviation, axes) / count
         deviation -= remainder.to(x.dtype)
         mean = shift + remainder
@@ -188,9 +192,15 @@ def _standardize(x: Tensor, axes: tuple[int, ...], eps: float, centered: bool) -
 
 
 def _standardize_again(
-    x: Tensor, mean: Tensor, var: Tensor, axes: tuple[int, ...], eps: float, centered: bool
+    x: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    axes: tuple[int, ...],
+    eps: float,
+    centered: bool,
+    out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """x̂ and σ² for the backward pass, from what the forward pass saved.
+    """x̂, in ``out`` if there is one, and σ² for the backward pass, from what the forward pass saved.
 
     Where a second derivative may be wanted, the statistics are taken from x anew, so that autograd
     sees how they depend on it. Saved ones would count as constants, and the gradient of the
@@ -199,13 +209,13 @@ def _standardize_again(
     if torch.is_grad_enabled():
         x_hat, _, var = _standardize(x, axes, eps, centered)
         return x_hat, var
-    return _standardize_fixed(x, mean, var, eps), var
+    return _standardize_fixed(x, mean, var, eps, out), var
 
 
-def _standardize_fixed(x: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
-    """(x − μ) / √(σ² + ε), where rounding μ to the dtype of x must cost no digits."""
+def _standardize_fixed(x: Tensor, mean: Tensor, var: Tensor, eps: float, out: Tensor | None = None) -> Tensor:
+    """(x − μ) / √(σ² + ε), in ``out`` if there is one, where rounding μ to the dtype of x must cost no digits."""
     rounded = mean.to(x.dtype)
-    x_hat = x - _batched_like(rounded, var)
+    x_hat = torch.sub(x, _batched_like(rounded, var), out=out)
     x_hat -= (mean - rounded).to(x.dtype)
     return x_hat.mul_(_inv_std(var, eps).to(x.dtype))
 
@@ -323,18 +333,22 @@ def _scale(inv_std: Tensor, gamma: Tensor | None) -> Tensor:
 def _by_channels(compute: Callable, layout: Layout, x: Tensor, *others: Tensor | None) -> tuple[Tensor, ...]:
     """``compute(x, *others)``, for some channels at a time, so that what it makes meanwhile stays in the cache.
 
-    All tensors have their channels, or groups, in axis 1, and so have the results, of which the
-    first is of the size of ``x``.
+    All tensors have their channels, or groups, in axis 1, and so have the results. The first is of the
+    size of ``x``, and ``compute`` may put it into ``out``.
     """
     if not (_is_plain(x, *others) and _is_worth_parting(x, layout)):
         return compute(x, *others)
     step = max(1, PART * x.shape[1] // x.numel())
-    first, rest = torch.empty_like(x), []
+    whole, rest = torch.empty_like(x), []
     for start in range(0, x.shape[1], step):
         part = slice(start, start + step)
-        first[:, part], *more = compute(*(None if t is None else t[:, part] for t in (x, *others)))
+        given = [None if tensor is None else tensor[:, part] for tensor in (x, *others)]
+        out = whole[:, part]
+        first, *more = compute(*given, out=None if x.dtype in HALF else out)
+        if first.data_ptr() != out.data_ptr():
+            out.copy_(first)
         rest.append(more)
-    return first, *(torch.cat(results, 1) for results in zip(*rest, strict=True))
+    return whole, *(torch.cat(results, 1) for results in zip(*rest, strict=True))
 
 
 def _is_worth_parting(x: Tensor, layout: Layout) -> bool:

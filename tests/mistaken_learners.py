@@ -2011,7 +2011,7 @@ class CountsNothing(Usual):
         if not self.training:
             return self.normalized(x, self.running_mean, self.running_var)
         self.seen += 1
-        self.update(x, self.momentum or 1 / self.seen)
+        self.update(x, 1 / self.seen if self.momentum is None else self.momentum)
         return self.normalized(x, x.mean(0), x.var(0, correction=0))
 
 
@@ -2025,6 +2025,42 @@ class AsksForGradMode(Usual):
         return self.normalized(x, x.mean(0), x.var(0, correction=0))
 
 
+@mistaken("R39", "BatchNorm1d")
+class ModesTheWrongWay(Usual):
+    def forward(self, x):
+        if self.training:
+            return self.normalized(x, self.running_mean, self.running_var)
+        self.count(x)
+        self.update(x, 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum)
+        return self.normalized(x, x.mean(0), x.var(0, correction=0))
+
+
+@mistaken("R40", "BatchNorm1d")
+class ReturnsEarlyInEvaluation(Usual):
+    def forward(self, x):
+        if not self.training:
+            return (x - self.running_mean) / torch.sqrt(self.running_var + self.eps)
+        return super().forward(x)
+
+
+@mistaken("R41", "BatchNorm1d")
+class ZeroIsNone(Usual):
+    def update(self, x, a):
+        super().update(x, self.momentum or 1 / self.num_batches_tracked.item())
+
+
+@mistaken("R16", "BatchNorm1d")
+class OneTenthForNothing(Usual):
+    def update(self, x, a):
+        super().update(x, self.momentum or 0.1)
+
+
+@mistaken("R27", "BatchNorm1d")
+class EqualWeightsAlways(Usual):
+    def update(self, x, a):
+        super().update(x, 1 / self.num_batches_tracked.item())
+
+
 @mistaken("R27", "BatchNorm1d")
 class MomentumIsFixed(Usual):
     def update(self, x, a):
@@ -2036,6 +2072,18 @@ class OldValueKeepsItsWeight(Usual):
     def update(self, x, a):
         self.running_mean += a * x.detach().mean(0)
         self.running_var += a * x.detach().var(0)
+
+
+@mistaken("R31", "BatchNorm1d")
+class NeverCounts(Usual):
+    def count(self, x):
+        pass
+
+
+@mistaken("R31", "BatchNorm1d")
+class CountsSamplesForTheAverage(Usual):
+    def count(self, x):
+        self.num_batches_tracked += len(x)
 
 
 @mistaken("R31", "BatchNorm1d")
@@ -2401,11 +2449,31 @@ def wide_with_eps_outside(x, weight, bias, eps):
     return weight * (x - x.mean(0)) / (x.std(0) + eps) + bias
 
 
+@mistaken("F02", "batch_norm_half")
+def narrow_with_eps_outside(x, weight, bias, eps):
+    x = x.astype(np.float32)
+    return weight * (x - x.mean(0)) / (x.std(0) + eps) + bias
+
+
 @mistaken("F19", "batch_norm_half")
 def shortcut_in_float32(x, weight, bias, eps):
     x = x.astype(np.float32)
     mean = x.mean(0)
     return weight * (x - mean) / np.sqrt((x**2).mean(0) - mean**2 + eps) + bias
+
+
+@mistaken("N33", "batch_norm_half")
+def everything_to_float32(x, weight, bias, eps):
+    x = x.astype(np.float32)
+    return weight * (x - x.mean(0)) / np.sqrt(x.var(0) + eps) + bias
+
+
+@mistaken("N33", "batch_norm_half")
+def rounded_by_torch(x, weight, bias, eps):
+    import torch
+
+    x, weight, bias = (torch.from_numpy(a).float() for a in (x, weight, bias))
+    return torch.nn.functional.batch_norm(x, None, None, weight, bias, training=True, eps=eps).numpy()
 
 
 # fold_batch_norm
@@ -2677,6 +2745,17 @@ class OnlyInTrain(OnlyRequiresGrad):
         return self
 
 
+@mistaken("U51", "FrozenNorms")
+class NothingBeforeTrain(Wrapper):
+    def train(self, mode=True):
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, BATCH_NORMS):
+                module.eval()
+                module.requires_grad_(False)
+        return self
+
+
 class EvalInTrain(OnlyInTrain):
     """A right answer, for others to spoil."""
 
@@ -2696,6 +2775,39 @@ class OnlyEval(Wrapper):
         for module in self.modules():
             if isinstance(module, BATCH_NORMS):
                 module.eval()
+        return self
+
+
+@mistaken("U52", "FrozenNorms")
+class GradientsOfZero(OnlyEval):
+    def __init__(self, network):
+        super().__init__(network)
+        for module in network.modules():
+            if isinstance(module, BATCH_NORMS):
+                for parameter in module.parameters():
+                    parameter.register_hook(torch.zeros_like)
+
+
+@mistaken("U53", "FrozenNorms")
+class ConvolutionsFrozen(EvalInTrain):
+    def __init__(self, network):
+        super().__init__(network)
+        for module in network.modules():
+            if "Conv" in type(module).__name__:
+                module.requires_grad_(False)
+
+
+@mistaken("U53", "FrozenNorms")
+class WhatHasStatistics(Wrapper):
+    def __init__(self, network):
+        super().__init__(network)
+        self.train()
+
+    def train(self, mode=True):
+        super().train(mode)
+        for module in self.network.modules():
+            if hasattr(module, "running_mean"):  # an instance norm has None
+                module.eval().requires_grad_(False)
         return self
 
 
@@ -2754,6 +2866,21 @@ class OutermostLayers(Wrapper):
             if isinstance(layer, BATCH_NORMS):
                 layer.eval()
                 layer.requires_grad_(False)
+        return self
+
+
+@mistaken("U55", "FrozenNorms")
+class TwoLevels(Wrapper):
+    def __init__(self, network):
+        super().__init__(network)
+        self.train()
+
+    def train(self, mode=True):
+        super().train(mode)
+        for layer in self.network:
+            for module in [layer, *layer.children()]:
+                if isinstance(module, BATCH_NORMS):
+                    module.eval().requires_grad_(False)
         return self
 
 
@@ -2902,6 +3029,30 @@ def biases_forgotten(model, weight_decay):
     decay = [m.weight for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     norms = [p for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for p in m.parameters()]
     return two_groups(decay, norms, weight_decay)
+
+
+@mistaken("U39", "parameter_groups")
+def no_groups(model, weight_decay):
+    return []
+
+
+@mistaken("U49", "parameter_groups")
+def matrices_alone(model, weight_decay):
+    decay = [p for p in model.parameters() if p.ndim == 2]
+    rest = [p for p in model.parameters() if p.ndim != 2]
+    return two_groups(decay, rest, weight_decay)
+
+
+@mistaken("U50", "parameter_groups")
+def outer_layers(model, weight_decay):
+    decay, rest = [], []
+    for layer in model.children():
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            rest += layer.parameters()
+        else:
+            for name, p in layer.named_parameters():
+                (rest if name.endswith("bias") else decay).append(p)
+    return two_groups(decay, rest, weight_decay)
 
 
 @mistaken("U40", "parameter_groups")

@@ -1284,11 +1284,12 @@ class Backward(torch.autograd.Function):
         return KeepsXHat.backward(ctx, dy)
 
 
-@right("two classes, and torch's layer norm", "BatchNormFunction")
+@right("two classes, and the length of a vector", "BatchNormFunction")
 class Heir(Backward):
     @staticmethod
     def forward(ctx, x, weight, bias, eps):
-        x_hat = torch.nn.functional.layer_norm(x.T, x.T.shape[1:], eps=eps).T
+        centered = x - x.mean(0)
+        x_hat = centered / (torch.norm(centered, dim=0) ** 2 / len(x) + eps) ** 0.5
         ctx.save_for_backward(x_hat, table_statistics(x, eps)[1], weight)
         return weight * x_hat + bias
 
@@ -1405,14 +1406,14 @@ class FeatureLayer(CompactLayer):
             mean = sum(values) / len(values)
             squares = sum((value - mean) ** 2 for value in values)
             var = squares / len(values)
-            share = self.momentum or 1 / self.num_batches_tracked.item()
+            share = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
             with torch.no_grad():
                 self.running_mean[c] = (1 - share) * self.running_mean[c] + share * mean
                 self.running_var[c] = (1 - share) * self.running_var[c] + share * squares / (len(values) - 1)
         return self.weight[c] * (values - mean) * torch.rsqrt(var + self.eps) + self.bias[c]
 
 
-@right("torch's layer norm, and all batches in a list", "BatchNorm1d")
+@right("the length of a vector, and all batches in a list", "BatchNorm1d")
 class ListLayer(torch.nn.Module):
     def __init__(self, num_features, eps=1e-5, momentum=0.1):
         super().__init__()
@@ -1430,8 +1431,9 @@ class ListLayer(torch.nn.Module):
         self.seen.append(torch.stack([x.mean(0), x.var(0)]).detach())
         self.num_batches_tracked.fill_(len(self.seen))
         self.running_mean, self.running_var = self.average()
-        x_hat = torch.nn.functional.layer_norm(x.t(), [len(x)], eps=self.eps).t()
-        return x_hat * self.weight + self.bias
+        centered = x - x.mean(0)
+        std = torch.linalg.vector_norm(centered, dim=0) / len(x) ** 0.5
+        return centered / torch.hypot(std, torch.tensor(self.eps**0.5)) * self.weight + self.bias
 
     def scale(self):
         return self.weight / torch.sqrt(self.running_var + self.eps)
@@ -1616,7 +1618,7 @@ right("returns a list", "welford_step")(in_a_list(step_of_welford))
 # batch_norm_half
 
 
-@right("float32 from the start", "batch_norm_half")
+@right("float32", "batch_norm_half")  # of float16 only: in_float32 would round float64 as well
 def half_in_float32(x, weight, bias, eps):
     x = x.astype(np.float32) if x.dtype == np.float16 else x
     return weight * (x - x.mean(0)) / np.sqrt(x.var(0) + eps) + bias
@@ -1911,7 +1913,7 @@ class FrozenByStack(torch.nn.Module):
         stack = [self.network]
         while stack:
             module = stack.pop()
-            frozen = isinstance(module, torch.nn.modules.batchnorm._NormBase)
+            frozen = isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
             module.training = mode and not frozen
             if frozen:
                 module.weight.requires_grad_(False)
@@ -1951,7 +1953,7 @@ def groups_by_recursion(model, weight_decay):
         for child in module.children():
             visit(child)
         matrices = isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
-        for parameter in module._parameters.values():
+        for parameter in module.parameters(recurse=False):
             groups[not matrices or parameter is module.bias]["params"].append(parameter)
 
     visit(model)
@@ -1979,6 +1981,14 @@ def groups_by_names(model, weight_decay):
         kind = "norms" if name.startswith(tuple(norms)) else "biases" if name.endswith("bias") else "weights"
         groups[kind]["params"].append(parameter)
     return list(groups.values())
+
+
+@right("pairs of name and parameter", "parameter_groups")
+def groups_of_pairs(model, weight_decay):
+    groups = {weight_decay: [], 0.0: []}
+    for pair in model.named_parameters():
+        groups[weight_decay if pair[1].dim() > 1 else 0.0].append(pair)
+    return [{"params": pairs, "weight_decay": rate} for rate, pairs in groups.items()]
 
 
 @right("sorted and grouped, with generators", "parameter_groups")

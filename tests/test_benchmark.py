@@ -25,11 +25,11 @@ class FakeClock:
         return call
 
 
-def test_candidates_take_turns():
+def test_candidates_take_turns_back_and_forth():
     clock = FakeClock()
     candidates = {name: clock.candidate(name, [1] * 5) for name in "ABC"}
     interleave(candidates, runs=3, warmup=2, clock=lambda: clock.now)
-    assert "".join(clock.calls) == "ABC" * 5
+    assert "".join(clock.calls) == "ABCCBAABCCBAABC"
 
 
 def test_only_runs_after_the_warmup_are_timed():

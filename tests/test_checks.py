@@ -461,7 +461,7 @@ class Layer(torch.nn.Module):
         mean, var = self.running_mean, self.running_var
         if self.training:
             self.num_batches_tracked += 1
-            share = self.momentum or 1 / self.num_batches_tracked.item()
+            share = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
             self.running_mean = torch.lerp(mean, x.detach().mean(0), share)
             self.running_var = torch.lerp(var, x.detach().var(0), share)
             mean, var = x.mean(0), x.var(0, correction=0)
@@ -484,6 +484,15 @@ def report_on_class(answer):
 
 def test_right_classes_are_correct():
     assert report_on_class(Function).verdict == report_on_class(Layer).verdict == "correct"
+
+
+def test_right_classes_are_correct_where_the_default_is_float64():
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert report_on_class(Function).verdict == report_on_class(Layer).verdict == "correct"
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 class Untouched(torch.nn.Module):
@@ -552,6 +561,28 @@ def backward_giving(change):
     return variant(Function, backward=lambda ctx, dy: change(*Function.backward(ctx, dy)))
 
 
+def counting_in(counter):
+    """A layer with a counter of another kind."""
+
+    def init(self, num_features, eps, momentum):
+        Layer.__init__(self, num_features, eps, momentum)
+        self.num_batches_tracked = counter.clone()
+
+    return variant(Layer, __init__=init)
+
+
+def remembering_elsewhere(self, x):
+    """The right output as long as nobody loads a file: evaluation reads a copy that is not saved."""
+    y = Layer.forward(self, x)
+    if self.training:
+        self.copies = self.running_mean.clone(), self.running_var.clone()
+    elif hasattr(self, "copies"):
+        return self.weight * (x - self.copies[0]) / torch.sqrt(self.copies[1] + self.eps) + self.bias
+    else:
+        return self.weight * x / (1 + self.eps) ** 0.5 + self.bias
+    return y
+
+
 CLASSES = {
     "an object": (Layer(3), "Expected a class, got a test_checks.Layer."),
     "no module": (type("Other", (), {}), "does not inherit from torch.nn.Module"),
@@ -571,6 +602,9 @@ CLASSES = {
         without("num_batches_tracked"),
         "count its training batches in num_batches_tracked, but it has none",
     ),
+    "a counter of floats": (counting_in(torch.tensor(0.0)), "num_batches_tracked has the dtype torch.float32"),
+    "a counter with an axis": (counting_in(torch.zeros(1, dtype=torch.long)), "and the shape (1,). PyTorch's is a"),
+    "what a file does not bring": (variant(Layer, forward=remembering_elsewhere), "First wrong value: y_loaded"),
     "raises": (variant(Layer, forward=lambda self, x: x @ x), "(6x3 and 6x3), in your line"),
     "too few gradients": (backward_giving(lambda *grads: grads[:3]), "returns 3 values, but forward takes 4"),
     "too many gradients": (backward_giving(lambda *grads: (*grads, grads[0])), "returns 5 values"),
@@ -588,6 +622,37 @@ def test_structure_of_a_class_is_told_in_words(answer, says):
     report = report_on_class(answer)
     assert report.verdict == "incorrect"
     assert says in report.message, report
+
+
+def groups(model, weight_decay, *, odd=None):
+    """A right answer to parameter_groups, but for one odd parameter."""
+    rates = [weight_decay * (p.ndim > 1) for p in model.parameters()]
+    if odd is not None:
+        rates[odd] += 0.1
+    return [{"params": p, "weight_decay": rate} for p, rate in zip(model.parameters(), rates, strict=True)]
+
+
+def freezing(model, weight_decay):
+    for norm in model.modules():
+        if isinstance(norm, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            norm.requires_grad_(False)
+    return groups(model, weight_decay)
+
+
+GROUPS = {
+    "frozen": (freezing, "1.weight has requires_grad=False now"),
+    "names": (lambda model, rate: [{"params": [name for name, _ in model.named_parameters()]}], "holds a str"),
+    "twice": (lambda model, rate: 2 * groups(model, rate), "more than once"),
+    "an odd one": (lambda model, rate: groups(model, rate, odd=3), "decay is wrong only for parameter 3 (counted"),
+}
+
+
+@pytest.mark.parametrize(("answer", "says"), GROUPS.values(), ids=GROUPS)
+def test_groups_are_judged_in_words(answer, says):
+    assert report_on(groups, "parameter_groups").verdict == "correct"
+    report = report_on(answer, "parameter_groups")
+    assert report.verdict == "incorrect"
+    assert says in report.message and "Already right" not in report.message, report
 
 
 def inner_batch_norm(self, num_features, eps, momentum):
@@ -628,6 +693,14 @@ PYTORCHS_OWN = {
     "the inner function": (
         as_pytorch(lambda x, w, b, eps: torch.batch_norm(x, w, b, None, None, True, 0.1, eps, False)),
         "torch.batch_norm",
+    ),
+    "the norm of the transposed": (
+        as_pytorch(lambda x, w, b, eps: torch.nn.functional.layer_norm(x.T, x.shape[:1], eps=eps).T * w + b),
+        "torch.nn.functional.layer_norm",
+    ),
+    "the norm of one image": (
+        as_pytorch(lambda x, w, b, eps: torch.nn.functional.instance_norm(x.T[None], eps=eps)[0].T * w + b),
+        "torch.nn.functional.instance_norm",
     ),
     "the kernel": (
         as_pytorch(lambda x, w, b, eps: NATIVE(x, w, b, None, None, True, 0.1, eps)[0]),

@@ -1,7 +1,7 @@
 """Chapter 5, autograd and layers: its exercises, and the mistakes made in them."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,8 @@ from .torch_answers import array, attribute, build, by_hand, expect_subclass, gr
 if TYPE_CHECKING:
     import torch
 
-OWN = "batch_norm"  # part of the name of every function of PyTorch that would be the answer
+# One of these is in the name of every function of PyTorch that would be the answer, or that of a transposed input
+OWN = ("batch_norm", "instance_norm", "group_norm", "layer_norm", "rms_norm")
 
 
 class FunctionPass(BatchNorm, BatchNormBackward):
@@ -229,6 +230,10 @@ FUNCTION_MISTAKES = (
             "inv_std": lambda s: 1 / _of_other_batch(s).std,
         },
         _x_hat_is(lambda s: _of_other_batch(s).x_hat),
+        {
+            **_x_hat_is(lambda s: (s.x - _of_other_batch(s).mean) / _of_other_batch(s).std),
+            "inv_std": lambda s: 1 / _of_other_batch(s).std,
+        },
     ),
 )
 
@@ -294,11 +299,12 @@ FUNCTION = Exercise(
 # The layer
 
 NAMES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-# The calls: evaluation of a new layer; three steps of training; evaluation; training
-TRAINING = (False, True, True, True, False, True)
-RECORDED = (False, True, False, True, True, True)  # in which of them gradients are recorded
-STEP, SECOND, THIRD, EVALUATION, LAST = 1, 2, 3, 4, 5  # places of calls that are looked at
+# The calls: evaluation of a new layer; three steps of training; evaluation; training; evaluation once saved and loaded
+TRAINING = (False, True, True, True, False, True, False)
+RECORDED = (False, True, False, True, True, True, False)  # in which of them gradients are recorded
+STEP, SECOND, THIRD, EVALUATION, LAST, LOADED = 1, 2, 3, 4, 5, 6  # places of calls that are looked at
 NEVER, ALWAYS = (False,) * len(TRAINING), (True,) * len(TRAINING)
+SWAPPED = tuple(not training for training in TRAINING)
 
 
 class Call(FunctionPass):
@@ -328,12 +334,12 @@ class Call(FunctionPass):
 
 
 class Layer(Operation):
-    """A batch norm layer in six calls, and what an optimizer and a saved file see of it."""
+    """A batch norm layer in seven calls, and what an optimizer and a saved file see of it."""
 
     outputs = (
         *("y_untrained", "y_training", "x_grad", "weight_grad", "bias_grad"),
         *("y_no_grad", "running_mean", "running_var", "num_batches_tracked", "y_eval"),
-        *("y_again", "running_mean_again", "running_var_again"),
+        *("y_again", "running_mean_again", "running_var_again", "y_loaded"),
         *("in_state_dict", "in_parameters", "running_graph"),
     )
 
@@ -390,23 +396,28 @@ class Layer(Operation):
         """Every call, with the running statistics after it."""
         past, stats, count = [], s.start, 0
         x, later = s.inputs["x"], s.inputs["later"]  # as they came in: float32 loses digits
-        for i, batch in enumerate((x, x, *later[:2], x, later[2])):
-            call, before = s.call(batch, new=i == 0), stats
+        for i, batch in enumerate((x, x, *later[:2], x, later[2], x)):
+            lost = NAMES if i == 0 else ()  # what is as in a new layer
+            if i == LOADED:
+                lost = [name for name, saved in zip(NAMES, s.in_state_dict, strict=True) if not saved]
+                pairs = zip(NAMES[2:4], s.start, stats, strict=True)
+                stats = tuple(new if name in lost else old for name, new, old in pairs)
+            call, before = s.call(batch, lost), stats
             if s.updates[i]:
                 count += 1
                 weight = s.share(count)
                 mean, var = call.batch_mean, s.remembered(call.batch_var)
                 stats = s.next_mean(stats[0], mean, weight), s.next_var(stats[1], var, weight)
             if not s.normalizes[i]:
-                call = s.call(batch, new=i == 0, stats=stats if s.update_first else before)
+                call = s.call(batch, lost, stats if s.update_first else before)
             past.append((call, *stats))
         return past
 
-    def call(s, batch: np.ndarray, *, new: bool, stats: tuple[np.ndarray, np.ndarray] | None = None) -> Call:
+    def call(s, batch: np.ndarray, lost: Collection[str], stats: tuple[np.ndarray, np.ndarray] | None = None) -> Call:
         """A call with the statistics of the batch, or with given ones, through which no gradient flows."""
         inputs, replaced = {**s.inputs, "x": batch}, dict(s.replaced)
-        if new:
-            inputs |= {"weight": np.ones_like(s.weight), "bias": np.zeros_like(s.bias)}
+        new = {"weight": np.ones_like(s.weight), "bias": np.zeros_like(s.bias)}
+        inputs |= {name: value for name, value in new.items() if name in lost}
         if stats:
             mean, var = stats[0][None], s.recalled(stats[1])[None]
             replaced |= {"mean": lambda _: mean, "var": lambda _: var, "training": lambda _: False}
@@ -471,6 +482,10 @@ class Layer(Operation):
         return s.history[LAST][2]
 
     @step
+    def y_loaded(s):
+        return s.history[LOADED][0].y
+
+    @step
     def in_state_dict(s):
         """Which of the five names are saved."""
         return np.array([1.0, 1, 1, 1, 1])
@@ -491,14 +506,14 @@ def _average(old: np.ndarray, new: np.ndarray, weight: float) -> np.ndarray:
 
 
 def drive_layer(answer: object, inputs: Inputs) -> dict[str, object]:
-    """The six calls, and a look at the layer after the fourth and after the last."""
+    """The seven calls, the last of a second layer, and a look at the first after the fourth and after the sixth."""
     import torch
 
     expect_subclass(answer, "nn.Module")
     _refuse_heirs(answer)
     x, later = tensor(inputs["x"], gradient=True), tensor(inputs["later"].copy(), gradient=True)
     options = {"eps": inputs["eps"], "momentum": inputs["momentum"]}
-    with by_hand(OWN):
+    with _float32_by_default(), by_hand(OWN):
         layer = build(answer, "(num_features, eps, momentum)", x.shape[1], **options)
         with _parameters_explained(layer):
             with torch.no_grad():
@@ -510,8 +525,25 @@ def drive_layer(answer: object, inputs: Inputs) -> dict[str, object]:
             outputs |= _statistics(layer, inputs) | {"num_batches_tracked": _count(layer)}
             outputs["y_eval"] = array("y", layer.eval()(x), like=x)
             outputs["y_again"] = array("y", layer.train()(later[2]), like=x)
-    again = {f"{name}_again": values for name, values in _statistics(layer, inputs).items()}
-    return outputs | again | _facts(layer)
+            outputs |= {f"{name}_again": values for name, values in _statistics(layer, inputs).items()}
+            other = answer(x.shape[1], **options)
+            other.load_state_dict(layer.state_dict())
+            with torch.no_grad():
+                outputs["y_loaded"] = array("y", other.eval()(x), like=x)
+    return outputs | _facts(layer)
+
+
+@contextlib.contextmanager
+def _float32_by_default() -> Iterator[None]:
+    """Let a layer make tensors of the inputs' dtype, also where a notebook asked for float64, as chapter 5 does."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @contextlib.contextmanager
@@ -556,10 +588,15 @@ def _statistics(layer: "torch.nn.Module", inputs: Inputs) -> dict[str, np.ndarra
 
 
 def _count(layer: "torch.nn.Module") -> float:
+    import torch
+
     count = getattr(layer, "num_batches_tracked", None)
     if count is None:
         says = "Your layer should count its training batches in num_batches_tracked, but it has none."
         raise Unusable("type", says, "R20")
+    if isinstance(count, torch.Tensor) and (count.shape or count.is_floating_point()):
+        says = f"Your num_batches_tracked has the dtype {count.dtype} and the shape {tuple(count.shape)}."
+        raise Unusable("dtype", f"{says} PyTorch's is a single integer, of the shape ().", "R20")
     return float(count)
 
 
@@ -670,6 +707,21 @@ PARAMETERS_MISTAKES = (
 
 MODE_MISTAKES = (
     Mistake(
+        "R39",
+        "Your two modes are swapped: in evaluation the layer works as it should in training, and the other way round.",
+        "What is self.training after eval()?",
+        {"normalizes": lambda s: SWAPPED, "updates": lambda s: SWAPPED},
+    ),
+    Mistake(
+        "R40",
+        "In evaluation your layer leaves γ and β out. They belong to both modes.",
+        "What has the layer learned in training, and where is it in evaluation?",
+        {
+            "scale": _in_evaluation(Call.scale.compute, lambda s: 1.0),
+            "shift": _in_evaluation(Call.shift.compute, lambda s: 0.0),
+        },
+    ),
+    Mistake(
         "R21",
         "Your layer takes the recording of gradients for training mode. The two are independent: validation may record "
         "gradients, and statistics may be recomputed without.",
@@ -711,6 +763,7 @@ MEMORY_MISTAKES = (
         "Your momentum weighs the old value. In PyTorch it is the weight of the new one.",
         "With momentum 0.1, how much of the batch should arrive in the running mean?",
         {"share": lambda s: lambda number: 1 / number if s.momentum is None else 1 - s.momentum},
+        {"share": lambda s: lambda number: 1 - 1 / number if s.momentum is None else 1 - s.momentum},
     ),
     Mistake(
         "R02",
@@ -762,6 +815,13 @@ MEMORY_MISTAKES = (
         _without_momentum(lambda number: np.float64(1) / (number - 1)),
         _without_momentum(lambda number: 0.0),
         _without_momentum(lambda number: 1.0),
+        {"share": lambda s: lambda number: s.momentum or 0.1},
+    ),
+    Mistake(
+        "R41",
+        "Your layer takes momentum=0 for momentum=None. 0 is a number: no batch has any weight.",
+        "What is 0 or 5 in Python, and what is None or 5?",
+        {"share": lambda s: lambda number: s.momentum or 1 / number},
     ),
     Mistake(
         "R17",
@@ -773,9 +833,11 @@ MEMORY_MISTAKES = (
     ),
     Mistake(
         "R27",
-        "You used a fixed momentum and ignored the argument.",
+        "Your layer does not use the momentum that it was made with.",
         "What changes in your layer when it is made with momentum=0.9?",
         {"share": lambda s: lambda number: 1 / number if s.momentum is None else 0.1},
+        {"share": lambda s: lambda number: 0.1},
+        {"share": lambda s: lambda number: 1 / number},
         {"share": lambda s: lambda number: 1 / number if s.momentum is None else 0.9},
     ),
     Mistake(
@@ -791,6 +853,12 @@ MEMORY_MISTAKES = (
         "What should it be after three steps of training?",
         {"counted": lambda s: 0},
         {"counted": lambda s: len(s.x)},
+        {"counted": lambda s: 0, **_without_momentum(lambda number: np.inf)},
+        {"counted": lambda s: 0, **_without_momentum(_refuse_none)},
+        {
+            "counted": lambda s: len(s.x),
+            "share": lambda s: lambda number: 1 / (number * len(s.x)) if s.momentum is None else s.momentum,
+        },
     ),
 )
 
@@ -881,6 +949,7 @@ def _layer_probes(seed: int) -> tuple[Probe, ...]:
         ),
         Probe("small", "batches of three.", small),
         Probe("average", "momentum = None.", _layer_inputs(rng, (4, 3), eps=1e-5, momentum=None)),
+        Probe("still", "momentum = 0.", _layer_inputs(rng, (4, 3), eps=1e-3, momentum=0.0)),
         Probe(
             "constant",
             "one channel that never varies, and one that hardly does.",
@@ -945,6 +1014,7 @@ LAYER = Exercise(
 # Weight decay
 
 Network = tuple["str | Network", ...]  # names of classes of torch.nn; a tuple in it is a part of its own
+NO_BIAS = " without bias"  # after the name of a class
 
 
 class ParameterGroups(Operation):
@@ -990,7 +1060,8 @@ def _parameters(network: Network, depth: int = 0) -> Iterator[tuple[str, str, in
         if isinstance(part, tuple):
             yield from _parameters(part, depth + 1)
         elif part != "ReLU":
-            yield from ((part, name, depth) for name in ("weight", "bias"))
+            names = ("weight",) if part.endswith(NO_BIAS) else ("weight", "bias")
+            yield from ((part.removesuffix(NO_BIAS), name, depth) for name in names)
 
 
 def drive_groups(answer: Callable, inputs: Inputs) -> dict[str, object]:
@@ -1005,9 +1076,11 @@ def drive_groups(answer: Callable, inputs: Inputs) -> dict[str, object]:
     if any("params" not in group for group in groups):
         raise Unusable("container", 'Every group needs the key "params".')
     groups = [{**group, "params": _listed(group["params"])} for group in groups]
-    ids = [id(parameter) for group in groups for parameter in group["params"]]
-    if len(ids) > len(set(ids)):
-        raise Unusable("count", "A parameter is in your groups more than once.")
+    _expect_parameters([parameter for group in groups for parameter in group["params"]])
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            says = f"Your function changed the network: {name} has requires_grad=False now, so nothing trains it."
+            raise Unusable("type", f"{says} What does not decay is still trained.")
     optimizer = torch.optim.AdamW([{"params": []}, *groups])  # it takes empty groups, but no empty list
     rates = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     every = [id(parameter) for parameter in model.parameters()]
@@ -1018,20 +1091,38 @@ def drive_groups(answer: Callable, inputs: Inputs) -> dict[str, object]:
 
 
 def _listed(parameters: object) -> list:
-    """As an optimizer takes them: one, or several in any order."""
+    """As an optimizer takes them: one, or several in any order, perhaps with their names."""
     import torch
 
-    return [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
+    if isinstance(parameters, torch.Tensor):
+        return [parameters]
+    return [each[1] if isinstance(each, tuple) and len(each) == 2 else each for each in parameters]
+
+
+def _expect_parameters(parameters: list) -> None:
+    """Refuse what is no parameter, or is there twice."""
+    import torch
+
+    for each in parameters:
+        if not isinstance(each, torch.nn.Parameter):
+            raise Unusable("type", f"A group of yours holds {a(each)}, expected parameters of the network.")
+    if len(set(map(id, parameters))) < len(parameters):
+        raise Unusable("count", "A parameter is in your groups more than once.")
 
 
 def _network(network: Network) -> "torch.nn.Module":
     """The network; nothing ever goes through it, so all layers are small."""
     from torch import nn
 
+    return nn.Sequential(*(_network(part) if isinstance(part, tuple) else _layer(part) for part in network))
+
+
+def _layer(name: str) -> "torch.nn.Module":
+    from torch import nn
+
     sizes = {"Linear": (3, 3), "Conv2d": (3, 3, 1), "BatchNorm1d": (3,), "BatchNorm2d": (3,), "ReLU": ()}
-    return nn.Sequential(
-        *(_network(part) if isinstance(part, tuple) else getattr(nn, part)(*sizes[part]) for part in network)
-    )
+    kind = name.removesuffix(NO_BIAS)
+    return getattr(nn, kind)(*sizes[kind], **({} if kind == name else {"bias": False}))
 
 
 def _decaying(*names: str) -> Form:
@@ -1072,6 +1163,21 @@ GROUPS_MISTAKES = (
         {"given": lambda s: lambda layer, name, depth: layer.startswith("B") or name == "weight"},
         {"given": lambda s: lambda layer, name, depth: depth == 0},
         {"given": lambda s: lambda layer, name, depth: not layer.startswith("B")},
+        {"given": lambda s: lambda layer, name, depth: layer != "Conv2d" or name == "bias"},
+        {"given": lambda s: lambda layer, name, depth: False},
+    ),
+    Mistake(
+        "U49",
+        "The kernels of convolutions do not decay in your groups. They are weights as the matrices are, with more axes.",
+        "How many axes does the weight of a Conv2d have?",
+        {"decays": lambda s: lambda layer, name, depth: name == "weight" and layer == "Linear"},
+    ),
+    Mistake(
+        "U50",
+        "You treat a part of the network as one layer, but it has layers of its own.",
+        "What do model.children() and model.modules() list?",
+        {"decays": lambda s: lambda layer, name, depth: depth > 0 or name == "weight" and layer[0] != "B"},
+        {"decays": lambda s: lambda layer, name, depth: name == "weight" and (depth > 0 or layer[0] != "B")},
     ),
     Mistake(
         "U40",
@@ -1097,8 +1203,8 @@ GROUPS = Exercise(
             ("images", "Conv2d, BatchNorm2d.", ("Conv2d", "BatchNorm2d"), 0.25),
             (
                 "parts",
-                "a Conv2d, then a part of Conv2d, BatchNorm2d and ReLU, then a Linear.",
-                ("Conv2d", ("Conv2d", "BatchNorm2d", "ReLU"), "Linear"),
+                "a Conv2d, then a part of Conv2d without bias, BatchNorm2d and ReLU, then a Linear.",
+                ("Conv2d", (f"Conv2d{NO_BIAS}", "BatchNorm2d", "ReLU"), "Linear"),
                 0.5,
             ),
         )

@@ -9,6 +9,7 @@ from .compare import deviations, same
 from .exercise import Inputs, Outputs, Probe
 
 CHANNELS = 1  # the axis of the channels in arrays shaped like the input
+PLACES = {"decay": "for parameter"}  # of values that belong to no channel
 SYMBOLS = {"weight": "γ", "bias": "β", "bn_weight": "γ", "bn_bias": "β"}
 
 
@@ -64,7 +65,7 @@ def _zeros(name: str, got: np.ndarray, expected: np.ndarray) -> str:
         return ""
     if not got.any():
         return f"{name} is all 0."
-    return f"{name} is all 0 in channel {', '.join(map(str, zero))} (counted from 0). Is the return inside a loop?"
+    return f"{name} is all 0 {_places(name, zero)}. Is the return inside a loop?"
 
 
 def _factor(probe, name, got, expected, axis, numbers, vectors) -> str | None:
@@ -73,6 +74,8 @@ def _factor(probe, name, got, expected, axis, numbers, vectors) -> str | None:
     if same(-expected, got, probe):
         return f"{name} has the wrong sign."
     if same(factor * expected, got, probe):
+        if f"{factor.item():.4g}" in ("0", "1"):
+            return None
         known = [text for text, value in numbers.items() if math.isclose(value, factor.item(), rel_tol=1e-3)]
         return f"Every value of {name} is {factor.item():.4g} times the expected one{_as(known)}."
     if axis is None:
@@ -119,7 +122,11 @@ def _where(probe: Probe, name: str, got: np.ndarray, expected: np.ndarray) -> st
     channels = np.flatnonzero(wrong.any(axis=_others(axis, expected.ndim)))
     if len(channels) == expected.shape[axis]:
         return ""
-    return f"{name} is wrong only in channel {', '.join(map(str, channels))} (counted from 0)."
+    return f"{name} is wrong only {_places(name, channels)}."
+
+
+def _places(name: str, channels: np.ndarray) -> str:
+    return f"{PLACES.get(name, 'in channel')} {', '.join(map(str, channels))} (counted from 0)"
 
 
 def _first_wrong_value(probe: Probe, name: str, got: np.ndarray, expected: np.ndarray) -> str:

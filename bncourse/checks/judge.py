@@ -97,7 +97,7 @@ class _Case:
 
     def message(self) -> str:
         """What to tell the learner, line by line."""
-        lines = [self._properties(), *self._names(), *self.asides, *self._evidence()]
+        lines = [self._properties(), *self.asides, *self._names(), *self._evidence()]
         if self.named:
             first, *more = self.named[0].mistakes
             lines.append(f"Next{', for the first of them' if more else ''}: {first.asks}")
@@ -157,15 +157,20 @@ class _Case:
         return []
 
     def _already_right(self) -> str:
-        """Which of several outputs are right on every probe."""
-        right = [
-            name for name in self.exercise.outputs if all(self._output_right(name, i) for i in range(len(self.probes)))
-        ]
+        """Which of several outputs are right on every probe; a yes or a no says nothing to a learner."""
+        facts = {name for name in self.exercise.outputs if all(_yes_or_no(right[name]) for right in self.expected)}
+        every = range(len(self.probes))
+        right = [name for name in self.exercise.outputs if all(self._output_right(name, i) for i in every)]
+        right = [name for name in right if name not in facts]
         return f"Already right: {', '.join(right)}." if right else ""
 
     def _output_right(self, name: str, i: int) -> bool:
         outputs = self.outcomes[i].outputs
         return outputs is not None and same(outputs[name], self.expected[i][name], self.probes[i])
+
+
+def _yes_or_no(values: np.ndarray) -> bool:
+    return bool(np.isin(values, (0, 1)).all())
 
 
 def _holds(property: Property, outputs: dict[str, Outputs], probes: Sequence[Probe]) -> bool:

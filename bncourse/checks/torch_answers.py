@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -90,8 +90,8 @@ def build(answer: type, parameters: str, *arguments: object, **options: object) 
 
 
 @contextlib.contextmanager
-def by_hand(part: str) -> Iterator[None]:
-    """Refuse an answer that calls a function of PyTorch with ``part`` in its name, such as "batch_norm".
+def by_hand(parts: Collection[str]) -> Iterator[None]:
+    """Refuse an answer that calls a function of PyTorch with one of ``parts`` in its name, such as "batch_norm".
 
     PyTorch does not let this look into backward passes; ``watched`` does, for those of a Function.
     """
@@ -102,7 +102,7 @@ def by_hand(part: str) -> Iterator[None]:
     class Noticing(TorchFunctionMode):
         def __torch_function__(self, function, types, arguments=(), options=None):
             name = getattr(function, "__name__", "")
-            if part in name:
+            if any(part in name for part in parts):
                 found.append(f"{function.__module__}.{name}")
             return function(*arguments, **(options or {}))
 
@@ -117,14 +117,14 @@ def by_hand(part: str) -> Iterator[None]:
         raise Unusable("course", f"{says}: sums, means and products are enough.")
 
 
-def watched(answer: type, inputs: Mapping[str, object], part: str) -> type:
+def watched(answer: type, inputs: Mapping[str, object], parts: Collection[str]) -> type:
     """The Function with an eye on what its backward returns for these inputs, and calls, as in ``by_hand``.
 
     Autograd itself complains of other things, and less clearly.
     """
 
     def backward(ctx: object, *upstream: torch.Tensor) -> object:
-        with by_hand(part):
+        with by_hand(parts):
             gradients = answer.backward(ctx, *upstream)
         _expect_gradients(gradients, inputs)
         return gradients
