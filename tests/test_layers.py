@@ -4,6 +4,7 @@ import copy
 import inspect
 import io
 import pickle
+import shutil
 import warnings
 
 import numpy as np
@@ -446,7 +447,12 @@ def small() -> nn.Sequential:
 
 
 # Inductor writes and compiles C++, which takes a while: one small model shows that it can.
-COMPILED = [(every_layer, "aot_eager", True), (every_layer, "aot_eager", False), (small, "inductor", True)]
+WITH_COMPILER = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
+COMPILED = [
+    (every_layer, "aot_eager", True),
+    (every_layer, "aot_eager", False),
+    pytest.param(small, "inductor", True, marks=WITH_COMPILER),
+]
 
 
 @pytest.mark.parametrize(("make", "backend", "training"), COMPILED)
