@@ -3,8 +3,8 @@
 The forward pass keeps the input and one mean and variance per set of averaged values, never x̂: the
 backward pass makes x̂ again. How a norm looks at its input, a ``Layout``, is what the norms differ in.
 
-Statistics are held in float64 and taken from data shifted by a first estimate of their mean, so a
-mean that dwarfs the spread costs no digits. float16 and bfloat16 input is computed in float32.
+Statistics are computed in float64, from data shifted by a first estimate of their mean, so a mean
+that dwarfs the spread costs no digits. float16 and bfloat16 input is computed in float32.
 """
 
 import math
@@ -178,7 +178,7 @@ def _standardize(
         deviation = torch.sub(x, shift, out=out)
         remainder = _sum(deviation, axes) / count
         deviation -= remainder.to(x.dtype)
-        mean = shift + remainder
+        mean = torch.where(shift.isfinite(), shift + remainder, shift)  # an infinite one has no remainder
     else:
         mean, deviation = torch.zeros([1] * x.dim(), dtype=torch.float64, device=x.device), x.clone()
     # Squares of large values would overflow, those of tiny ones vanish; of the quotients they do neither.

@@ -18,6 +18,7 @@ from bncourse.benchmark.memory import saved_bytes
 
 OPS = ("batch_norm", "layer_norm", "instance_norm", "group_norm", "rms_norm")
 PER_CHANNEL = ("batch_norm", "instance_norm")
+MODES = [*((op, True) for op in OPS), *((op, False) for op in PER_CHANNEL)]
 
 
 TEXTBOOK = "the formula, composed of PyTorch operations"
@@ -306,8 +307,7 @@ def test_only_the_gradients_asked_for_are_made(op):
 # Memory
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize(("op", "training"), MODES)
 def test_memory_saved_for_backward_is_within_one_percent_of_pytorch(op, training):
     shape = (64, 512) if op in ("layer_norm", "rms_norm") else (16, 8, 64, 64)
     case, given = example(op, shape=shape, dtype="float32", training=training)
@@ -363,9 +363,6 @@ def test_channels_last_is_kept(shape, memory_format, op, training):
     for dy in (torch.randn_like(y), torch.randn(shape, dtype=y.dtype)):
         (dx,) = torch.autograd.grad(y, x, dy, retain_graph=True)
         assert dx.stride() == x.stride()
-
-
-MODES = [*((op, True) for op in OPS), *((op, False) for op in PER_CHANNEL)]
 
 
 @pytest.mark.parametrize(("op", "training"), MODES)
@@ -633,6 +630,17 @@ def test_arguments_stay_as_they_were(op):
     torch.autograd.grad(y, [t for t in given[:3] if t is not None], dy)
     for now, then in zip((*given[:3], dy), before, strict=True):
         assert now is None or torch.equal(now, then)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_what_is_not_finite_moves_the_running_statistics_as_in_pytorch(value):
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    x[1, 2] = value
+    ours, theirs = ([torch.zeros(3), torch.ones(3)] for _ in range(2))
+    for module, running in ((functional, ours), (F, theirs)):
+        y = module.batch_norm(x, *running, training=True)
+        assert y.isnan().sum(0).tolist() == [0, 0, 4]
+    torch.testing.assert_close(ours, theirs, equal_nan=True)
 
 
 def test_tiny_values_have_a_variance_too():
