@@ -88,7 +88,7 @@ def temporal_order(samples: int = 2000, *, shortest: int = 8, longest: int = 16,
     classes are XX, XY, YX and YY. The input is a pair: x, (N, longest, 6), zero at the padding behind a sequence,
     and a mask, bool, (N, longest), False at the padding. 60, 20 and 20 % of the samples; not standardized.
 
-    Source: Hochreiter and Schmidhuber 1997, "Long short-term memory", task 6a, here with shorter sequences.
+    The task is the temporal order problem of Hochreiter and Schmidhuber (1997), here with shorter sequences.
 
     Raises:
         ValueError: if a sequence could not hold two signals.
@@ -136,7 +136,7 @@ def mnist(
 ) -> Data:
     """MNIST: 70,000 handwritten digits of 28 × 28 pixels, in 10 classes.
 
-    The first call needs a network, and keeps what it fetches; reading that takes some ten seconds. The parts are
+    The first call needs a network, and keeps what it fetches; reading that takes a while. The parts are
     drawn at random, so test results do not compare with those on the usual test set.
 
     Args:
@@ -165,7 +165,7 @@ def cifar10(
     """CIFAR-10: 60,000 colour photographs of 32 × 32 pixels, in 10 classes.
 
     As :func:`mnist`, with images (N, 3, 32, 32), vectors (N, 3072) or sequences (N, 32, 96) of rows, red before
-    green before blue. Reading it takes about a minute, and 4 GB of memory.
+    green before blue. Reading it takes longer, and several times the memory of the pixels.
     """
     pixels, y = _from_openml("CIFAR_10", data_home)
     return _images(pixels.reshape(-1, 3, 32, 32), y, form, validation, test, seed)
