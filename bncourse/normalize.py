@@ -410,16 +410,20 @@ def _param(param: Tensor | None, layout: Layout) -> Tensor | None:
     return None if param is None else param.reshape(layout.param_shape)
 
 
+def _repeated(layout: Layout) -> tuple[int, ...]:
+    """The axes along which a parameter is repeated."""
+    padded = (1,) * (len(layout.shape) - len(layout.param_shape)) + layout.param_shape
+    return tuple(axis for axis, size in enumerate(padded) if size == 1)
+
+
 def _to_param(a: Tensor, layout: Layout) -> Tensor:
     """Sum of ``a`` over all axes along which a parameter is repeated."""
-    padded = (1,) * (a.dim() - len(layout.param_shape)) + layout.param_shape
-    return _sum(a, tuple(i for i, n in enumerate(padded) if n == 1))
+    return _sum(a, _repeated(layout))
 
 
 def _varies(layout: Layout) -> bool:
     """Whether a parameter varies among values that share a mean."""
-    padded = (1,) * (len(layout.shape) - len(layout.param_shape)) + layout.param_shape
-    return any(padded[axis] > 1 for axis in layout.axes)
+    return not set(layout.axes) <= set(_repeated(layout))
 
 
 def _save(ctx: FunctionCtx, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor) -> None:
