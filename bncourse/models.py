@@ -77,6 +77,87 @@ class MLP(nn.Module):
         return self.layers(x)
 
 
+class ResidualMLP(nn.Module):
+    """A fully connected network with shortcuts: (N, inputs) → (N, classes), with 1 + 2 · ``blocks`` hidden layers.
+
+    A linear layer, then blocks x + branch(x), then ReLU and a last linear layer. A branch is twice norm, ReLU, linear
+    layer, in the order of He et al. 2016 (arXiv:1603.05027), with a norm before the last ReLU as well.
+
+    Args:
+        inputs: the number of features of the input.
+        width: of all hidden layers.
+        blocks: the number of blocks.
+        classes: the number of outputs.
+        norm: over (N, C).
+        start: how branches start. "he": He initialization. "skipinit": the same, times a learned number that is 0 at
+            first (De and Smith 2020, arXiv:2002.10444). "fixup": the first weights of a branch smaller by the square
+            root of ``blocks``, its last and those of the last layer 0, with learned numbers to shift and scale
+            (Zhang, Dauphin and Ma 2019, arXiv:1901.09321).
+    """
+
+    def __init__(
+        self, inputs: int, width: int, blocks: int, classes: int, norm: Norm = None, *, start: str = "he"
+    ) -> None:
+        super().__init__()
+        _choice(start, ("he", "skipinit", "fixup"), "start: how branches begin")
+        self.stem = _initialized(nn.Linear(inputs, width, bias=norm is None), nn.init.kaiming_normal_)
+        self.blocks = nn.Sequential(*(ResidualBranch(width, norm, start, blocks) for _ in range(blocks)))
+        self.tail = nn.Sequential(_made(norm, width), nn.ReLU())
+        self.head = nn.Linear(width, classes)
+        if start == "fixup":
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.tail(self.blocks(self.stem(x))))
+
+
+class ResidualBranch(nn.Module):
+    """x → x + branch(x): (N, width) → (N, width), see :class:`ResidualMLP`."""
+
+    def __init__(self, width: int, norm: Norm, start: str, blocks: int) -> None:
+        super().__init__()
+        free = start == "fixup"  # of biases per feature: there are shifts instead
+        first, last = (
+            _initialized(nn.Linear(width, width, bias=norm is None and not free), nn.init.kaiming_normal_)
+            for _ in range(2)
+        )
+        parts = [_made(norm, width), nn.ReLU(), first, _made(norm, width), nn.ReLU(), last]
+        if start == "skipinit":
+            parts.append(Scale(0.0))
+        if free:
+            with torch.no_grad():
+                first.weight.mul_(blocks**-0.5)
+                last.weight.zero_()
+            parts = [Shift(), nn.ReLU(), Shift(), first, Shift(), nn.ReLU(), Shift(), last, Scale(1.0), Shift()]
+        self.branch = nn.Sequential(*parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.branch(x)
+
+
+class Scale(nn.Module):
+    """x times one learned number."""
+
+    def __init__(self, value: float = 1.0) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.value
+
+
+class Shift(nn.Module):
+    """x plus one learned number."""
+
+    def __init__(self, value: float = 0.0) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.value
+
+
 class ResidualCNN(nn.Module):
     """A small residual network for images: (N, in_channels, H, W) → (N, classes).
 
@@ -313,11 +394,12 @@ class CausalAttention(nn.Module):
         return self.project_out(y.transpose(1, 2).flatten(2))
 
 
-def _choice(place: str, places: tuple[str, ...]) -> str:
-    """``place``, if it is one of ``places``."""
-    if place not in places:
-        raise ValueError(f"place: expected one of {places}; got {place!r}; choose where the norm stands")
-    return place
+def _choice(value: str, choices: tuple[str, ...], what: str = "place: where the norm stands") -> str:
+    """``value``, if it is one of ``choices``."""
+    if value not in choices:
+        name, meaning = what.split(": ")
+        raise ValueError(f"{name}: expected one of {choices}; got {value!r}; choose {meaning}")
+    return value
 
 
 def _made(norm: Norm, features: int) -> nn.Module:

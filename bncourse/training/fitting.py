@@ -1,14 +1,11 @@
-"""Training a network and evaluating it; all random numbers follow from a seed.
+"""One network, trained and evaluated."""
 
-The mode of every module belongs to the caller. :func:`fit` trains each module in the mode in which it finds it, so a
-norm that ``norm.eval()`` froze stays frozen; :func:`evaluate` leaves each in the mode in which it found it.
-"""
-
+import operator
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +14,7 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Item = TypeVar("Item")
 Inputs = Tensor | tuple[Tensor, ...]
 Metric = Callable[[Tensor, Tensor], Tensor]
 
@@ -42,11 +40,22 @@ def accuracy(output: Tensor, target: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class History:
-    """What :func:`fit` measured, one number per epoch."""
+    """What :func:`fit` measured, one number per epoch; ``step_loss``, one per step."""
 
+    step_loss: list[float] = field(default_factory=list)  # of the step's batch, before the step
     train_loss: list[float] = field(default_factory=list)  # mean over the epoch, in which the weights change
     validation_loss: list[float] = field(default_factory=list)  # after the epoch; empty without validation
     validation_metric: list[float] = field(default_factory=list)  # likewise
+
+    def add_epoch(self, losses: Sequence[float], sizes: Sequence[int]) -> None:
+        """Note the losses of an epoch's batches, and their mean over the samples."""
+        self.step_loss.extend(losses)
+        self.train_loss.append(sum(map(operator.mul, losses, sizes)) / sum(sizes))
+
+    def add_validation(self, output: Tensor, y: Tensor, loss: Metric, metric: Metric) -> None:
+        """Note how good the outputs are for the validation part."""
+        self.validation_loss.append(float(loss(output, y)))
+        self.validation_metric.append(float(metric(output, y)))
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the losses of the training and, if there is one, of the validation part."""
@@ -95,18 +104,16 @@ def fit(
         ValueError: if ``model`` is in evaluation mode, inputs and targets differ in number, or there are none.
     """
     inputs = _tuple(x)
-    _check(model, inputs, y, batch_size)
+    check(model, inputs, y, batch_size)
     steps = optimizer(model.parameters(), lr=learning_rate)
     order = torch.Generator().manual_seed(seed)  # of its own: with or without dropout, the same batches
     history = History()
-    with _seeded(seed, y.device):
-        for _ in _epochs(epochs, progress):
-            batches = _batches(len(y), batch_size, order)
-            history.train_loss.append(_train(model, inputs, y, batches, steps, loss))
+    with seeded(seed, y.device):
+        for _ in with_bar(range(epochs), epochs, "epoch", progress):
+            batches = batches_of(len(y), batch_size, order)
+            history.add_epoch(_train(model, inputs, y, batches, steps, loss), [len(batch) for batch in batches])
             if validation is not None:
-                output = predict(model, validation[0])
-                history.validation_loss.append(float(loss(output, validation[1])))
-                history.validation_metric.append(float(metric(output, validation[1])))
+                history.add_validation(predict(model, validation[0]), validation[1], loss, metric)
     return history
 
 
@@ -139,7 +146,7 @@ def _tuple(x: Inputs) -> tuple[Tensor, ...]:
     return x if isinstance(x, tuple) else (x,)
 
 
-def _check(model: nn.Module, inputs: tuple[Tensor, ...], y: Tensor, batch_size: int) -> None:
+def check(model: nn.Module, inputs: tuple[Tensor, ...], y: Tensor, batch_size: int) -> None:
     """Raise if there is nothing to train, or nothing to train with."""
     if not model.training:
         raise ValueError(
@@ -155,7 +162,7 @@ def _check(model: nn.Module, inputs: tuple[Tensor, ...], y: Tensor, batch_size: 
         raise ValueError(f"expected a batch_size of at least 1; got {batch_size}; choose 32, say")
 
 
-def _batches(samples: int, batch_size: int, order: torch.Generator) -> list[Tensor]:
+def batches_of(samples: int, batch_size: int, order: torch.Generator) -> list[Tensor]:
     """Numbers of samples, shuffled; without a last batch of one, unless all are."""
     batches = list(torch.randperm(samples, generator=order).split(batch_size))
     return batches[:-1] if len(batches[-1]) == 1 and 1 < batch_size < samples else batches
@@ -168,20 +175,20 @@ def _train(
     batches: list[Tensor],
     optimizer: torch.optim.Optimizer,
     loss: Metric,
-) -> float:
-    """One step per batch; the mean of the losses over the samples."""
-    total = 0.0
+) -> list[float]:
+    """One step per batch; the loss of each."""
+    losses = []
     for batch in batches:
         optimizer.zero_grad()
         value = loss(model(*(values[batch] for values in inputs)), y[batch])
         value.backward()
         optimizer.step()
-        total += value.item() * len(batch)
-    return total / sum(len(batch) for batch in batches)
+        losses.append(value.item())
+    return losses
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Let the global generator of ``device`` start from ``seed``, and afterwards go on as if nothing had been."""
     cuda = device.type == "cuda"
     generator = torch.cuda.default_generators[device.index] if cuda else torch.default_generator
@@ -193,13 +200,13 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
         generator.set_state(state)
 
 
-def _epochs(epochs: int, progress: bool | None) -> Iterable[int]:
-    """The numbers of the epochs, with a progress bar or without."""
+def with_bar(items: Iterable[Item], total: int, unit: str, progress: bool | None) -> Iterable[Item]:
+    """The items, with a progress bar or without."""
     if not (_someone_watches() if progress is None else progress):
-        return range(epochs)
+        return items
     from tqdm.auto import tqdm
 
-    return tqdm(range(epochs), desc="training", unit="epoch")
+    return tqdm(items, total=total, desc="training", unit=unit)
 
 
 def _someone_watches() -> bool:
