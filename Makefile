@@ -10,7 +10,7 @@ WORKERS ?= auto
 # Everything runs the package of this folder, also in an environment shared with another.
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: help setup book test test-package test-notebooks test-site lint format lab serve exercises outputs scores bench lock clean
+.PHONY: help setup book test test-package test-notebooks test-site lint format lab serve exercises outputs scores claims bench lock clean
 help:
 	@echo "make book    run every notebook and build the site"
 	@echo "make test    run every test: code, notebooks, site"
@@ -19,6 +19,7 @@ help:
 	@echo "make exercises  make the exercise notebooks from the solutions"
 	@echo "make scores  score the checks of the exercises, and record what learners are told"
 	@echo "make outputs run the notebooks and save the outputs that the tests compare"
+	@echo "make claims  run the experiments of the claims lab anew, and record them; goes on after an interruption"
 	@echo "make bench   compare the speed of the implementations"
 	@echo "make lint    check style and spelling;  make format  mend what can be mended"
 	@echo "make lock    bring requirements.lock in step with pyproject.toml"
@@ -85,6 +86,10 @@ scores: $(READY)
 # Run the notebooks and save the outputs that nbval compares; all other outputs are dropped.
 outputs: $(READY)
 	$(BIN)/python book/_ext/saved_outputs.py $(NOTEBOOKS)
+
+# Into book/results/claims.json, which the chapters draw. One claim: python -m bncourse.claims ID
+claims: $(READY)
+	$(BIN)/python -m bncourse.claims
 
 bench: $(READY)
 	$(BIN)/python -m bncourse.benchmark

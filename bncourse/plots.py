@@ -7,13 +7,17 @@ transparent ground; the website swaps each for its dark value when the reader do
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from textwrap import fill
+from typing import TYPE_CHECKING, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+
+if TYPE_CHECKING:  # the module of the claims needs PyTorch, figures do not
+    from bncourse.claims.statistics import Interval
 
 
 class Colour(NamedTuple):
@@ -436,6 +440,105 @@ def plot_margins(margins: Mapping[str, np.ndarray], alone: float, *, ax: Axes | 
     ax.set(yticks=range(len(margins)), yticklabels=list(margins), ylim=(len(margins) - 0.5, -0.5))
     ax.grid(visible=False, axis="y")
     return ax
+
+
+def plot_intervals(
+    intervals: Mapping[str, "Interval"], *, xlabel: str, reference: float | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw a row per entry: a dot at the estimate on a bar over the 95 % interval.
+
+    Args:
+        intervals: by name.
+        xlabel: what was measured, with its unit.
+        reference: where to draw a dashed line across the rows.
+    """
+    names = [fill(name, 24) for name in intervals]
+    lines = sum(1 + name.count("\n") for name in names)
+    ax = _new_axes(ax, figsize=(5.2, 0.9 + 0.16 * (len(names) + lines)))
+    if reference is not None:
+        ax.axvline(reference, color=MUTED, lw=1.5, ls="--", zorder=1)
+    for row, interval in enumerate(intervals.values()):
+        ax.hlines(row, interval.low, interval.high, color=BLUE, lw=2, zorder=2)
+        ax.plot([interval.low, interval.high], [row, row], "|", color=BLUE, markersize=8, markeredgewidth=2)
+        ax.plot(interval.estimate, row, "o", color=BLUE, markersize=6)
+    ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5), xlabel=xlabel)
+    ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    ax.tick_params(axis="y", length=0, labelcolor=INK)
+    ax.grid(visible=False, axis="y")
+    return ax
+
+
+def plot_curves(
+    x: Sequence[float],
+    curves: Mapping[str, Sequence["Interval"]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    log_x: bool = False,
+    ylim: tuple[float, float] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw up to eight curves of estimates, with a bar over the 95 % interval of each.
+
+    Points of different curves at the same ``x`` stand a little beside each other, so that their bars do not overlap.
+
+    Args:
+        x: where the curves were measured, rising; each is a tick.
+        curves: by name, one interval per ``x``.
+        xlabel: what ``x`` is.
+        ylabel: what was measured, with its unit.
+        log_x: whether the horizontal axis is logarithmic.
+        ylim: the ends of the vertical axis.
+    """
+    columns = 2 if max(map(len, curves)) <= 22 else 1
+    ax = _new_axes(ax, figsize=(5.2, 3.0 + 0.22 * math.ceil(len(curves) / columns)))
+    positions = np.log(x) if log_x else np.asarray(x, dtype=float)
+    step = 0.05 * np.diff(positions).min() if len(positions) > 1 else 0.0
+    for i, (name, intervals) in enumerate(curves.items()):
+        beside = positions + step * (i - (len(curves) - 1) / 2)
+        places = np.exp(beside) if log_x else beside
+        colour, line_style = (*CYCLE, INK, MUTED)[i % 7], ("-", "--", ":", "-.")[i % 4]
+        ax.vlines(places, [v.low for v in intervals], [v.high for v in intervals], color=colour, lw=1.5)
+        estimates = [v.estimate for v in intervals]
+        ax.plot(places, estimates, color=colour, ls=line_style, lw=1.5, marker="os^vDPX*"[i], ms=6, label=name)
+    ax.set(xscale="log" if log_x else "linear", xlabel=xlabel, ylabel=ylabel, ylim=ylim)
+    ax.set_xticks(x, [f"{value:g}" for value in x])
+    ax.minorticks_off()
+    ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1), ncols=columns, columnspacing=1, handlelength=3)
+    return ax
+
+
+def plot_windows(windows: Mapping[str, Sequence[float]], rates: Sequence[float], *, ax: Axes | None = None) -> Axes:
+    """Draw a row per entry and a cell per learning rate, filled from below by the share of runs that learn.
+
+    Args:
+        windows: by name, a share from 0 to 1 per rate.
+        rates: the learning rates, rising by a constant factor.
+    """
+    names = [fill(name, 24) for name in windows]
+    ax = _new_axes(ax, figsize=(5.2, 1.2 + 0.42 * len(names)))
+    places = np.log2(rates)
+    width = 0.9 * np.diff(places).min()
+    rows = range(len(names) - 1, -1, -1)  # the first at the top, and each filled upwards
+    for row, shares in zip(rows, windows.values(), strict=True):
+        for place, share in zip(places, shares, strict=True):
+            corner = (place - width / 2, row - 0.38)
+            ax.add_patch(Rectangle(corner, width, 0.76 * share, facecolor=BLUE, lw=0))
+            ax.add_patch(Rectangle(corner, width, 0.76, facecolor="none", edgecolor=MUTED, lw=0.8))
+    ticks = slice(None, None, math.ceil(len(rates) / 6))
+    ax.set_xticks(places[ticks], [_rate(rate) for rate in rates[ticks]])
+    ax.set(yticks=rows, yticklabels=names, xlabel="learning rate")
+    ax.set(xlim=(places[0] - width, places[-1] + width), ylim=(-0.5, len(names) - 0.5))
+    ax.set_title("filled: share of the runs that learn")
+    ax.tick_params(axis="y", length=0, labelcolor=INK)
+    ax.spines["left"].set_visible(False)
+    ax.grid(visible=False)
+    return ax
+
+
+def _rate(rate: float) -> str:
+    """A learning rate as a short text, 1/64 rather than 0.015625."""
+    return f"1/{1 / rate:.0f}" if rate < 1 and float(1 / rate).is_integer() else f"{rate:.3g}"
 
 
 def _new_axes(ax: Axes | None, figsize: tuple[float, float] | None = None) -> Axes:

@@ -10,6 +10,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from bncourse import plots
+from bncourse.claims.statistics import Interval
 
 RNG = np.random.default_rng(0)
 
@@ -28,6 +29,9 @@ def test_every_function_draws_into_the_axes_it_is_given(ax):
     assert plots.plot_index_set((2, 3), (0,), ax=ax) is ax
     assert plots.plot_error_map(np.ones((2, 2)), 3, ax=ax) is ax
     assert plots.plot_margins({"a": np.ones(2)}, 0.5, ax=ax) is ax
+    assert plots.plot_intervals({"a": Interval(1, 0, 2)}, xlabel="x", ax=ax) is ax
+    assert plots.plot_curves([1, 2], {"a": [Interval(1, 0, 2)] * 2}, xlabel="x", ylabel="y", ax=ax) is ax
+    assert plots.plot_windows({"a": [0.0, 1.0]}, [0.5, 1.0], ax=ax) is ax
     assert plots.plot_graph({"a": (0, 0), "b": (1, 0)}, [("a", "b", plots.BLUE)], ax=ax) is ax
     assert plots.plot_gradient_terms(np.ones(2), {"a": np.ones(2)}, ax=ax) is ax
     assert plots.plot_projection(np.ones(2), np.eye(2)[0], ("a", "b", "c"), ax=ax) is ax
@@ -278,3 +282,117 @@ def test_steps_are_drawn_at_their_numbers_with_a_line_at_the_level(ax):
 def test_steps_without_a_level_have_no_line_across(ax):
     plots.plot_steps({"measured": np.ones(3)}, level=0.0, ax=ax)
     assert len(ax.get_lines()) == 1
+
+
+def made_up_intervals(count: int) -> list[Interval]:
+    """Not symmetric."""
+    return [Interval(e, e - d, e + u) for e, d, u in RNG.uniform(0.5, 9.0, size=(count, 3))]
+
+
+def test_an_interval_is_a_dot_on_a_bar_in_the_row_of_its_name(ax):
+    first, second = made_up_intervals(2)
+    name = "batch norm with noise after it, 51 layers"
+    plots.plot_intervals({"none": first, name: second}, xlabel="accuracy (%)", reference=10.0, ax=ax)
+    for row, (bar, interval) in enumerate(zip(ax.collections, (first, second), strict=True)):
+        assert bar.get_segments()[0].tolist() == [[interval.low, row], [interval.high, row]]
+    reference, *lines = ax.lines
+    assert list(reference.get_xdata()) == [10.0, 10.0]
+    assert [line.get_xydata().tolist() for line in lines if line.get_marker() == "o"] == [
+        [[first.estimate, 0]],
+        [[second.estimate, 1]],
+    ]
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert [label.replace("\n", " ") for label in labels] == ["none", name]
+    assert max(len(line) for label in labels for line in label.split("\n")) <= 24, "a phone has no room for more"
+    assert ax.get_ylim()[0] > ax.get_ylim()[1], "the first row is at the top"
+    assert ax.get_xlabel() == "accuracy (%)"
+
+
+def test_intervals_without_a_reference_have_no_line_across(ax):
+    plots.plot_intervals({"a": Interval(1, 0, 2)}, xlabel="x", ax=ax)
+    assert not [line for line in ax.lines if line.get_linestyle() == "--"]
+
+
+def test_an_interval_may_end_at_its_estimate_or_a_rounding_error_before_it(ax):
+    plots.plot_intervals({"all": Interval(1.0, 0.7, 1.0 - 1e-16), "none": Interval(0.0, 1e-17, 0.3)}, xlabel="x", ax=ax)
+    plots.plot_curves([1], {"all": [Interval(1.0, 0.7, 1.0 - 1e-16)]}, xlabel="x", ylabel="y", ax=ax)
+
+
+@pytest.mark.parametrize("log_x", [False, True])
+def test_curves_go_through_the_estimates_with_bars_over_their_intervals(ax, log_x):
+    x = [2, 8, 32, 256]
+    curves = {f"curve {i}": made_up_intervals(4) for i in range(8)}
+    plots.plot_curves(x, curves, xlabel="size", ylabel="accuracy (%)", log_x=log_x, ylim=(-10, 30), ax=ax)
+    for line, bars, (name, intervals) in zip(ax.lines, ax.collections, curves.items(), strict=True):
+        assert line.get_label() == name
+        assert line.get_ydata() == pytest.approx([v.estimate for v in intervals])
+        ends = np.array(bars.get_segments())  # bars, two ends, x and y
+        assert ends[:, :, 1] == pytest.approx(np.array([[v.low, v.high] for v in intervals]))
+        assert ends[:, 0, 0] == pytest.approx(line.get_xdata())
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["2", "8", "32", "256"]
+    assert list(ax.get_xticks()) == x
+    assert (ax.get_xscale(), ax.get_ylim()) == ("log" if log_x else "linear", (-10, 30))
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("size", "accuracy (%)")
+
+
+@pytest.mark.parametrize("log_x", [False, True])
+def test_points_of_several_curves_stand_side_by_side_around_their_x(ax, log_x):
+    curves = {f"curve {i}": made_up_intervals(3) for i in range(8)}
+    plots.plot_curves([2, 4, 16], curves, xlabel="x", ylabel="y", log_x=log_x, ax=ax)
+    places = np.array([line.get_xdata() for line in ax.lines])
+    assert (np.diff(places, axis=0) > 0).all(), "bars do not overlap"
+    middle = np.exp(np.log(places).mean(axis=0)) if log_x else places.mean(axis=0)
+    assert middle == pytest.approx([2, 4, 16])
+    assert (places.max(axis=0)[:-1] < places.min(axis=0)[1:]).all()
+
+
+def test_a_single_curve_stands_at_its_x(ax):
+    plots.plot_curves([3, 51], {"a": made_up_intervals(2)}, xlabel="x", ylabel="y", ax=ax)
+    assert ax.lines[0].get_xdata() == pytest.approx([3, 51])
+
+
+def test_eight_curves_are_told_apart_without_their_colours_and_named_outside_of_the_data(ax):
+    curves = {f"curve {i}": made_up_intervals(2) for i in range(8)}
+    plots.plot_curves([1, 2], curves, xlabel="x", ylabel="y", ax=ax)
+    assert len({line.get_marker() for line in ax.lines}) == 8
+    assert len({(line.get_color(), line.get_linestyle()) for line in ax.lines}) == 8
+    assert {line.get_color() for line in ax.lines} <= {colour.light for colour in plots.PALETTE.values()}
+    ax.figure.canvas.draw()
+    legend = ax.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == list(curves)
+    assert legend.get_window_extent().y0 >= ax.get_window_extent().y1
+
+
+def test_windows_are_cells_filled_by_the_share_of_the_runs_that_learn(ax):
+    rates = [2.0**k for k in range(-6, 2)]
+    windows = {"batch norm": RNG.uniform(size=8), "none": RNG.uniform(size=8)}
+    plots.plot_windows(windows, rates, ax=ax)
+    cells = iter(zip(ax.patches[::2], ax.patches[1::2], strict=True))
+    tops = []
+    for shares in windows.values():
+        for k, share in zip(range(-6, 2), shares, strict=True):
+            filling, frame = next(cells)
+            assert filling.get_xy() == frame.get_xy(), "filled from below"
+            assert filling.get_height() / frame.get_height() == pytest.approx(share)
+            assert frame.get_x() + frame.get_width() / 2 == pytest.approx(k)
+            assert to_hex(filling.get_facecolor()) == plots.BLUE and frame.get_linewidth() > 0
+        tops.append(frame.get_y())
+    assert next(cells, None) is None
+    assert tops[0] > tops[1] and not ax.yaxis_inverted(), "the first row is at the top"
+    names = {row: label.get_text() for row, label in zip(ax.get_yticks(), ax.get_yticklabels(), strict=True)}
+    assert names == {1: "batch norm", 0: "none"}
+    rows = [frame.get_y() + frame.get_height() / 2 for frame in (ax.patches[1], ax.patches[-1])]
+    assert rows == pytest.approx([1, 0])
+
+
+def test_learning_rates_are_short_texts(ax):
+    plots.plot_windows({"a": [0.0] * 4}, [0.125, 0.5, 2.0, 8.0], ax=ax)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1/8", "1/2", "2", "8"]
+    assert [float(tick) for tick in ax.get_xticks()] == [-3, -1, 1, 3]
+    assert (plots._rate(0.3), plots._rate(0.0009765625)) == ("0.3", "1/1024")
+
+
+def test_of_many_learning_rates_some_are_named(ax):
+    rates = [2.0**k for k in range(-10, 6)]
+    plots.plot_windows({"a": [0.0] * 16}, rates, ax=ax)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1/1024", "1/128", "1/16", "1/2", "4", "32"]

@@ -1,12 +1,14 @@
 """What the experiments share: where they run, and how a condition gets its best learning rate."""
 
+import copy
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from bncourse import data
 from bncourse.data import Data
@@ -90,9 +92,9 @@ class Tuned:
         """The trial with these values, and with the learning rates."""
         return Trial(
             {name: [float(v) for v in numbers] for name, numbers in values.items()},
-            self.choice.learning_rate,
-            list(self.sweep.learning_rates),
-            self.choice.on_edge,
+            float(self.choice.learning_rate),
+            [float(rate) for rate in self.sweep.learning_rates],
+            bool(self.choice.on_edge),
             int(np.sum(self.sweep.diverged)),
         )
 
@@ -133,3 +135,16 @@ def tune(
         **options,
     )
     return Tuned(runs, runs.best(), parts)
+
+
+def in_training_mode(network: nn.Module, x: Tensor, batch_size: int) -> Tensor:
+    """Outputs for ``x`` in training mode, batch by batch: batch norm takes the statistics of each batch.
+
+    A sample left over joins the batch before it. The network, its running averages included, stays as it is.
+    """
+    batches = list(x.split(batch_size))
+    if len(batches[-1]) == 1 < batch_size and len(batches) > 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    network = copy.deepcopy(network).train()
+    with torch.no_grad():
+        return torch.cat([network(batch) for batch in batches])

@@ -1,16 +1,48 @@
 """Running the conditions of claims side by side, and going on after an interruption."""
 
 import hashlib
+import json
+import math
+import shutil
+import signal
+import sys
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
+from multiprocessing import current_process
 from pathlib import Path
 
+import torch
+
+from bncourse.claims import record
 from bncourse.claims.claim import Claim
 from bncourse.claims.experiment import Setting, Trial
+from bncourse.training.fitting import with_bar
 
 PACKAGE = Path(__file__).parents[1]
 UNFINISHED = PACKAGE.parent / "_build" / "claims"
+DAY = 24 * 3600.0  # in seconds
+
+Task = tuple[str, str]  # claim and condition
+
+
+class Failed(RuntimeError):
+    """Some conditions gave no trial. All others are finished, and kept."""
+
+
+def _code() -> str:
+    """A name for the code that a trial may depend on: the whole package, and the versions of what it computes with."""
+    digest = hashlib.sha256(json.dumps(record.versions()).encode())
+    for file in sorted(PACKAGE.rglob("*.py")):
+        digest.update(str(file.relative_to(PACKAGE)).encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+CODE = _code()  # as this process imported it
 
 
 def run(
@@ -18,73 +50,144 @@ def run(
     setting: Setting,
     *,
     workers: int | None = None,
-    folder: Path = UNFINISHED,
+    folder: Path | None = None,
     progress: bool | None = None,
-    last_seconds: dict[tuple[str, str], float] | None = None,
-) -> dict[str, dict[str, Trial]]:
-    """Run all conditions of the claims; return the trials by claim and condition.
+    last_seconds: Mapping[Task, float] | None = None,
+) -> Iterator[tuple[Claim, dict[str, Trial]]]:
+    """Run all conditions of the claims; yield each claim with its trials as soon as it is complete.
 
-    Each trial is kept in ``folder`` until all are there. After an interruption, the same call does what is left, if
-    the package and the setting are still the same.
+    Every trial is kept on disk until the claims are all complete. After an interruption, the same call does what is
+    left, if the setting, the package and what it computes with are still the same.
 
     Args:
         claims: what to run.
         setting: where, and on what.
-        workers: processes, each on one core; if None, one per core, but on a GPU only this one.
+        workers: processes, each on one core; if None, one per core, but one alone, this one, for a GPU.
         folder: where to keep trials.
         progress: whether to draw a bar; if None, when someone watches.
-        last_seconds: how long each condition took, if known: the longest start first.
+        last_seconds: how long each condition took, if known: of a claim, the longest start first.
+
+    Raises:
+        Failed: conditions raised; all others are finished. Or a worker process was killed.
     """
-    from joblib import Parallel, cpu_count, delayed
-
-    from bncourse.training.fitting import with_bar
-
-    folder = folder / fingerprint(setting)
-    expected = last_seconds or {}
-    tasks = [(claim.id, name) for claim in claims for name in claim.conditions]
-    missing = [task for task in tasks if not _file(folder, task).exists()]
-    missing.sort(key=lambda task: -expected.get(task, float("inf")))
-    workers = workers or (1 if setting.device != "cpu" else cpu_count())
-    calls = [delayed(_run_one)(task, setting, folder) for task in missing]
-    done = Parallel(n_jobs=workers, return_as="generator_unordered")(calls)
-    for _ in with_bar(done, len(calls), "condition", progress):
-        pass
-    trials = {claim.id: {name: _load(folder, (claim.id, name)) for name in claim.conditions} for claim in claims}
+    kept = (folder or UNFINISHED) / hashlib.sha256(f"{CODE} {setting}".encode()).hexdigest()[:16]
+    _remove_old(kept.parent)
+    tasks = _in_order(claims, last_seconds or {})
+    trials = {task: trial for task in tasks if (trial := _load(_file(kept, task)))}
+    if trials:
+        print(f"Going on: {len(trials)} of {len(tasks)} conditions are finished.", file=sys.stderr)
+    missing = {task: condition for task, condition in tasks.items() if task not in trials}
+    failures, waiting = [], list(claims)
+    yield from _complete(waiting, trials)
+    with closing(_outcomes(missing, setting, workers, progress)) as outcomes:
+        for task, outcome in outcomes:
+            if isinstance(outcome, Trial):
+                _keep(outcome, _file(kept, task))
+                trials[task] = outcome
+                yield from _complete(waiting, trials)
+            else:
+                failures.append(f"{task[0]}, {task[1]}:\n{outcome}")
+    if failures:
+        raise Failed("\n".join(failures))
     for task in tasks:
-        _file(folder, task).unlink()
-    return trials
+        _file(kept, task).unlink(missing_ok=True)
+    with suppress(OSError):  # another call keeps trials there, too
+        kept.rmdir()
 
 
-def _run_one(task: tuple[str, str], setting: Setting, folder: Path) -> None:
-    """Run a condition on one core, and keep what it gave."""
-    import torch
+def _in_order(claims: Sequence[Claim], last_seconds: Mapping[Task, float]) -> dict[Task, Callable[[Setting], Trial]]:
+    """All conditions, claim by claim; of each claim first those of which nothing is known, then the longest."""
+    tasks = {}
+    for claim in claims:
+        own = {(claim.id, name): condition for name, condition in claim.conditions.items()}
+        tasks |= dict(sorted(own.items(), key=lambda item: -last_seconds.get(item[0], math.inf)))
+    return tasks
 
-    from bncourse.claims import CLAIMS
 
-    if setting.device == "cpu":
-        torch.set_num_threads(1)
-    start = time.perf_counter()
-    trial = CLAIMS[task[0]].conditions[task[1]](setting)
-    file = _file(folder, task)
+def _complete(waiting: list[Claim], trials: Mapping[Task, Trial]) -> Iterator[tuple[Claim, dict[str, Trial]]]:
+    """Those of the waiting claims whose trials are all there; they wait no more."""
+    for claim in list(waiting):
+        if all((claim.id, name) in trials for name in claim.conditions):
+            waiting.remove(claim)
+            yield claim, {name: trials[claim.id, name] for name in claim.conditions}
+
+
+# The workers
+
+
+def _outcomes(
+    tasks: Mapping[Task, Callable[[Setting], Trial]], setting: Setting, workers: int | None, progress: bool | None
+) -> Iterator[tuple[Task, Trial | str]]:
+    """The trial, or what went wrong, of each task, in the order in which they end."""
+    from joblib import Parallel, delayed
+
+    workers = workers or (-1 if setting.device == "cpu" else 1)
+    calls = [delayed(_outcome)(task, condition, setting, CODE) for task, condition in tasks.items()]
+    done = Parallel(n_jobs=workers, batch_size=1, return_as="generator_unordered")(calls)
+    try:
+        yield from with_bar(done, len(calls), "condition", progress)
+    except BrokenProcessPool as error:
+        raise Failed(
+            "A worker process was killed, perhaps for want of memory. What is finished is kept: give the same command "
+            "again, or with fewer workers."
+        ) from error
+
+
+def _outcome(
+    task: Task, condition: Callable[[Setting], Trial], setting: Setting, code: str
+) -> tuple[Task, Trial | str]:
+    """Run a condition, in whatever process this is."""
+    if current_process().name.startswith("LokyProcess"):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this worker ends it
+    if code != CODE:
+        return task, "The package has changed since the run began: give the same command again."
+    clock = time.process_time if setting.device == "cpu" else time.perf_counter  # not what others do on this core
+    start = clock()
+    try:
+        with one_thread():
+            trial = condition(setting)
+        # As it will be read again: a trial that cannot be kept fails here, and a resumed one is the same as a new one.
+        return task, Trial.from_json(replace(trial, seconds=clock() - start).to_json())
+    except Exception:  # noqa: BLE001 - reported when the others are finished
+        return task, traceback.format_exc()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute on one core: with more, sums are rounded in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+# What is kept until all is finished
+
+
+def _file(kept: Path, task: Task) -> Path:
+    return kept / f"{hashlib.sha256(json.dumps(task).encode()).hexdigest()[:16]}.json"
+
+
+def _keep(trial: Trial, file: Path) -> None:
+    """Write the file, whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(".part")
-    unfinished.write_text(replace(trial, seconds=time.perf_counter() - start).to_json(), encoding="utf-8")
-    unfinished.rename(file)  # whole, or not there
+    part = file.with_suffix(".part")
+    part.write_text(trial.to_json(), encoding="utf-8")
+    part.replace(file)
 
 
-def _load(folder: Path, task: tuple[str, str]) -> Trial:
-    return Trial.from_json(_file(folder, task).read_text(encoding="utf-8"))
+def _load(file: Path) -> Trial | None:
+    """The trial that is kept there, if it is one."""
+    try:
+        return Trial.from_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
-def _file(folder: Path, task: tuple[str, str]) -> Path:
-    name = hashlib.sha256(" ".join(task).encode()).hexdigest()[:16]
-    return folder / f"{task[0]}-{name}.json"
-
-
-def fingerprint(setting: Setting) -> str:
-    """A name for the setting and the state of all the code that a trial may depend on."""
-    digest = hashlib.sha256(repr(setting).encode())
-    for file in sorted(PACKAGE.rglob("*.py")):
-        digest.update(str(file.relative_to(PACKAGE)).encode())
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+def _remove_old(folder: Path) -> None:
+    """Remove what other settings, or other states of the package, left unfinished more than a day ago."""
+    for kept in folder.glob("*/"):
+        if time.time() - kept.stat().st_mtime > DAY:
+            shutil.rmtree(kept, ignore_errors=True)

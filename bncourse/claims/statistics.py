@@ -36,27 +36,72 @@ def mean(values: Sequence[float]) -> Interval:
 
 def difference(values: Sequence[float], baseline: Sequence[float]) -> Interval:
     """The mean of ``values`` − ``baseline``, seed by seed."""
-    return mean(_finite(values) - _finite(baseline))
+    values, baseline = _pairs(values, baseline)
+    return mean(values - baseline)
 
 
 def ratio(values: Sequence[float], baseline: Sequence[float]) -> Interval:
-    """The geometric mean of ``values`` / ``baseline``, seed by seed; both positive."""
+    """The geometric mean of ``values`` / ``baseline``, seed by seed.
+
+    Raises:
+        ValueError: some are not positive, or what :func:`mean` raises.
+    """
+    values, baseline = _pairs(values, baseline)
+    if min(*values, *baseline) <= 0:
+        raise ValueError(f"expected positive numbers; got {values} and {baseline}; take their difference instead")
     logs = difference(np.log(values), np.log(baseline))
     return Interval(*(float(np.exp(x)) for x in (logs.estimate, logs.low, logs.high)))
 
 
-def share(hits: Sequence[bool]) -> Interval:
-    """The share of seeds for which something holds, with Wilson's interval."""
+def quotient(values: Sequence[float], baseline: Sequence[float], *, limit: float = 100.0) -> Interval:
+    """The mean of ``values`` over the mean of ``baseline``, with Fieller's interval for pairs.
+
+    It holds the numbers r for which the interval of ``values`` − r · ``baseline``, seed by seed, holds 0. What lies
+    beyond ± ``limit`` counts as ± ``limit``, and so do both ends if the mean of ``baseline`` may be 0.
+    """
     from scipy import stats
 
+    a, b = _pairs(values, baseline)
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, len(a) - 1)) ** 2 * np.cov(a, b) / len(a)
+    (u, v), (_, w) = (
+        np.outer((a.mean(), b.mean()), (a.mean(), b.mean())) - reach
+    )  # u - 2 r v + r² w <= 0 in the interval
+    estimate = float(a.mean() / b.mean()) if b.mean() else 0.0
+    if w <= 0:
+        return Interval(float(np.clip(estimate, -limit, limit)), -limit, limit)
+    root = float(np.sqrt(max(v**2 - u * w, 0.0)))
+    ends = (estimate, (v - root) / w, (v + root) / w)
+    return Interval(*(float(np.clip(end, -limit, limit)) for end in ends))
+
+
+def share(hits: Sequence[bool]) -> Interval:
+    """The share of seeds for which something holds, with Wilson's interval.
+
+    Raises:
+        ValueError: there are none, or other values than true and false (or 1 and 0).
+    """
+    from scipy import stats
+
+    if not len(hits) or not set(hits) <= {0, 1}:
+        raise ValueError(f"expected true or false (or 1 or 0), one per seed; got {hits}; pass what holds")
     ends = stats.binomtest(int(sum(hits)), len(hits)).proportion_ci(LEVEL, method="wilson")
     return Interval(float(np.mean(hits)), float(ends.low), float(ends.high))
+
+
+def _pairs(values: Sequence[float], baseline: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays of one length."""
+    values, baseline = _finite(values), _finite(baseline)
+    if len(values) != len(baseline):
+        raise ValueError(
+            f"expected values of the same seeds; got {len(values)} and {len(baseline)}; run both with all seeds"
+        )
+    return values, baseline
 
 
 def _finite(values: Sequence[float]) -> np.ndarray:
     """The values as an array, if an interval can be made of them."""
     values = np.asarray(values, dtype=float)
-    if len(values) < 2 or not np.isfinite(values).all():
+    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
         raise ValueError(
             f"expected at least two finite values, one per seed; got {values}; decide in the experiment what a run "
             "that has none counts as"

@@ -42,20 +42,20 @@ def accuracy(output: Tensor, target: Tensor) -> Tensor:
 class History:
     """What :func:`fit` measured, one number per epoch; ``step_loss``, one per step."""
 
-    step_loss: list[float] = field(default_factory=list)  # of the step's batch, before the step
     train_loss: list[float] = field(default_factory=list)  # mean over the epoch, in which the weights change
     validation_loss: list[float] = field(default_factory=list)  # after the epoch; empty without validation
     validation_metric: list[float] = field(default_factory=list)  # likewise
+    step_loss: list[float] = field(default_factory=list)  # of the step's batch, before the step
 
     def add_epoch(self, losses: Sequence[float], sizes: Sequence[int]) -> None:
         """Note the losses of an epoch's batches, and their mean over the samples."""
         self.step_loss.extend(losses)
         self.train_loss.append(sum(map(operator.mul, losses, sizes)) / sum(sizes))
 
-    def add_validation(self, output: Tensor, y: Tensor, loss: Metric, metric: Metric) -> None:
-        """Note how good the outputs are for the validation part."""
-        self.validation_loss.append(float(loss(output, y)))
-        self.validation_metric.append(float(metric(output, y)))
+    def add_validation(self, loss: Tensor, metric: Tensor) -> None:
+        """Note how good the outputs for the validation part are."""
+        self.validation_loss.append(float(loss))
+        self.validation_metric.append(float(metric))
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the losses of the training and, if there is one, of the validation part."""
@@ -113,7 +113,8 @@ def fit(
             batches = batches_of(len(y), batch_size, order)
             history.add_epoch(_train(model, inputs, y, batches, steps, loss), [len(batch) for batch in batches])
             if validation is not None:
-                history.add_validation(predict(model, validation[0]), validation[1], loss, metric)
+                output, target = predict(model, validation[0]), validation[1]
+                history.add_validation(loss(output, target), metric(output, target))
     return history
 
 

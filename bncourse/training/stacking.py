@@ -35,43 +35,50 @@ def stack(networks: Sequence[nn.Module]) -> nn.Module:
             "expected one network or more that differ in nothing but their numbers; got others; make all of them with "
             "the same call"
         )
-    whole = _stacked(networks)
-    if any(isinstance(module, StackedBatchNorm) for module in whole.modules()):
-        for module in whole.modules():
-            module.samples_last = True  # of the linear layers
-    return whole
+    if len(list(networks[0].parameters())) < len(list(networks[0].named_parameters(remove_duplicate=False))):
+        raise NotStackable("expected parameters with one place each; got shared ones; train such networks one by one")
+    return _stacked(networks)
 
 
+@torch.no_grad()
 def unstack(stacked: nn.Module, networks: Sequence[nn.Module]) -> None:
     """Copy the parameters and buffers of ``stacked`` back into the networks that it was made of."""
-    values = {name.replace("wide.", ""): value for name, value in stacked.state_dict().items()}
+    values = _numbers(stacked)
     for i, network in enumerate(networks):
-        own = {name: _slice(values[name], i, len(networks), like) for name, like in network.state_dict().items()}
-        network.load_state_dict(own)
+        for name, own in _numbers(network).items():
+            value = values[name]  # of all networks; or, such as the count of batches, one that they share
+            own.copy_(value.view(len(networks), *own.shape)[i] if value.dim() else value)
+
+
+def _numbers(network: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers by name; a form may keep those of its members in a child ``wide``."""
+    named = [*network.named_parameters(), *network.named_buffers()]
+    return {name.replace("wide.", ""): value for name, value in named}
 
 
 def _structure(network: nn.Module) -> str:
-    """Names, settings, modes and shapes of all modules."""
-    modes = [module.training for module in network.modules()]
-    return f"{network} {modes} {[(name, tuple(value.shape)) for name, value in network.state_dict().items()]}"
+    """All that stacked networks must have in common."""
+    modules = [
+        (name, type(module), {key: value for key, value in vars(module).items() if not key.startswith("_")})
+        for name, module in network.named_modules(remove_duplicate=False)
+    ]
+    numbers = [*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)]
+    return repr((modules, [(name, value.shape, value.dtype, value.requires_grad) for name, value in numbers]))
 
 
-def _slice(value: Tensor, i: int, count: int, like: Tensor) -> Tensor:
-    """The part of network ``i``; a number that all share, such as the count of batches, as it is."""
-    return value.reshape(count, *like.shape)[i] if value.dim() else value
+def _own(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """The parameters and buffers of a module itself, not of its children."""
+    return [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
 
 
 # The stacked form of each kind of module
 
 
 class StackedLinear(nn.Module):
-    """y = x Wᵀ + b for each network: (M, N, inputs) → (M, N, outputs).
+    """y = x Wᵀ + b for each network: (M, N, inputs) → (M, N, outputs), with N last in memory.
 
-    In a network with batch norm it computes yᵀ = W xᵀ + b instead, with ``samples_last`` in memory: batch norm then
-    finds each of its channels in one piece, without a copy.
+    So batch norm finds each of its channels in one piece, and a softmax over few classes is several times as fast.
     """
-
-    samples_last = False
 
     def __init__(self, members: Sequence[nn.Linear]) -> None:
         super().__init__()
@@ -79,15 +86,9 @@ class StackedLinear(nn.Module):
         self.bias = _joined([member.bias for member in members], torch.stack)  # (M, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.samples_last:
-            return self._product(self.weight, x.transpose(1, 2), 2).transpose(1, 2)
-        return self._product(x, self.weight.transpose(1, 2), 1)
-
-    def _product(self, left: Tensor, right: Tensor, sample_axis: int) -> Tensor:
-        """left · right + b."""
-        if self.bias is None:
-            return left @ right
-        return torch.baddbmm(self.bias.unsqueeze(sample_axis), left, right)
+        x = _features_first(x)
+        y = torch.bmm(self.weight, x) if self.bias is None else torch.baddbmm(self.bias[:, :, None], self.weight, x)
+        return y.transpose(1, 2)
 
 
 class StackedBatchNorm(nn.Module):
@@ -97,12 +98,15 @@ class StackedBatchNorm(nn.Module):
         super().__init__()
         self.wide = copy.deepcopy(members[0])
         self.wide.num_features *= len(members)
-        for name, value in [*self.wide.named_parameters(), *self.wide.named_buffers()]:
+        for name, value in _own(self.wide):
+            values = [getattr(member, name) for member in members]
             if value.dim():
-                setattr(self.wide, name, _joined([getattr(member, name) for member in members], torch.cat))
+                setattr(self.wide, name, _joined(values, torch.cat))
+            elif any(other != value for other in values):
+                raise NotStackable(f"expected one {name}; got several; train such networks one by one")
 
     def forward(self, x: Tensor) -> Tensor:
-        channels_first = x.transpose(1, 2)
+        channels_first = _features_first(x)
         return self.wide(channels_first.reshape(1, -1, x.shape[1])).view(channels_first.shape).transpose(1, 2)
 
 
@@ -111,43 +115,54 @@ class StackedFeatureNorm(nn.Module):
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
+        self.weight = self.bias = None
         self.plain = copy.deepcopy(members[0])
         for name, _ in members[0].named_parameters():
             setattr(self.plain, name, None)
             setattr(self, name, _joined([getattr(member, name) for member in members], torch.stack))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.plain(x.flatten(0, 1)).view(x.shape)
-        weight, bias = (getattr(self, name, None) for name in ("weight", "bias"))
-        if weight is None:
-            return y
-        return y * weight[:, None] if bias is None else torch.addcmul(bias[:, None], y, weight[:, None])
+        y = _features_first(self.plain(x.flatten(0, 1)).view(x.shape)).contiguous()  # with N last, as all else
+        if self.weight is not None:
+            weight = self.weight[:, :, None]
+            y = y * weight if self.bias is None else torch.addcmul(self.bias[:, :, None], y, weight)
+        return y.transpose(1, 2)
 
 
-class StackedScalar(nn.Module):
-    """A module whose one parameter is a number: that number for each network, (M, 1, 1)."""
-
-    def __init__(self, members: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.wide = copy.deepcopy(members[0])
-        self.wide.value = _joined([member.value.view(1, 1) for member in members], torch.stack)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.wide(x)
+def scalar(members: Sequence[nn.Module]) -> nn.Module:
+    """The form of a module with one number, ``value``: that number of each network, (M, 1, 1)."""
+    whole = copy.deepcopy(members[0])
+    whole.value = _joined([member.value for member in members], lambda values: torch.stack(values).view(-1, 1, 1))
+    return whole
 
 
 def as_it_is(members: Sequence[nn.Module]) -> nn.Module:
     """The form of a module without numbers of its own, which treats all leading axes alike."""
+    if members[0].state_dict():
+        raise NotStackable(
+            f"expected a module without parameters and buffers; got {type(members[0]).__name__}; give it another form"
+        )
     return copy.deepcopy(members[0])
 
 
-def _container(members: Sequence[nn.Module]) -> nn.Module:
-    """The same container, of stacked children."""
+def container(members: Sequence[nn.Module]) -> nn.Module:
+    """The form of a module that calls others and has no numbers of its own: the same, with stacked children."""
+    if _own(members[0]):
+        raise NotStackable(
+            f"expected parameters and buffers in children alone; got {type(members[0]).__name__}; give it another form"
+        )
     whole = copy.copy(members[0])
     whole._modules = {}
-    for name, _ in members[0].named_children():
+    for name in members[0]._modules:  # named_children() would leave out a module that stands there twice
         whole.add_module(name, _stacked([getattr(member, name) for member in members]))
     return whole
+
+
+def _features_first(x: Tensor) -> Tensor:
+    """(M, N, F) → (M, F, N)."""
+    if x.dim() != 3:
+        raise NotStackable(f"expected inputs (N, F); got {x.dim() - 1} axes; train such networks one by one")
+    return x.transpose(1, 2)
 
 
 def _joined(values: Sequence[Tensor | None], join: Callable[[list[Tensor]], Tensor]) -> Tensor | None:
@@ -164,18 +179,26 @@ FORMS: dict[type[nn.Module], Form] = {
     **dict.fromkeys((nn.BatchNorm1d, layers.BatchNorm1d), StackedBatchNorm),
     **dict.fromkeys((nn.LayerNorm, layers.LayerNorm, nn.RMSNorm, layers.RMSNorm), StackedFeatureNorm),
     **dict.fromkeys((nn.GroupNorm, layers.GroupNorm), StackedFeatureNorm),
-    **dict.fromkeys((nn.Identity, nn.Dropout, nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid), as_it_is),
-    **dict.fromkeys((models.Scale, models.Shift), StackedScalar),
-    **dict.fromkeys((nn.Sequential, models.MLP, models.ResidualMLP, models.ResidualBranch), _container),
+    **dict.fromkeys(
+        (nn.Identity, nn.Dropout, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid), as_it_is
+    ),
+    **dict.fromkeys((models.Scale, models.Shift), scalar),
+    **dict.fromkeys((nn.Sequential, models.MLP, models.ResidualMLP, models.ResidualBranch), container),
 }  # add to it what else may stand in a network
 
 
 def _stacked(members: Sequence[nn.Module]) -> nn.Module:
     """The stacked form of one module, which stands at the same place in each network."""
     form = FORMS.get(type(members[0]))
-    if form is None:
+    if form is None or _has_hooks(members):
+        hooks = " with hooks" if form else ""
         raise NotStackable(
-            f"expected modules of which there is a stacked form; got {type(members[0]).__name__}; train such networks "
-            "one by one, or add its form to bncourse.training.stacking.FORMS"
+            f"expected modules of which there is a stacked form; got {type(members[0]).__name__}{hooks}; train such "
+            "networks one by one, or add its form to bncourse.training.stacking.FORMS"
         )
     return form(members)
+
+
+def _has_hooks(members: Sequence[nn.Module]) -> bool:
+    kinds = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    return any(getattr(member, kind) for member in members for kind in kinds)
