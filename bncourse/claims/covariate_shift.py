@@ -258,7 +258,13 @@ CLAIM = Claim(
     id="covariate_shift",
     number=2,
     claim="It works because it reduces internal covariate shift",
-    source=("ioffe2015batch", "santurkar2018how", "lipton2018troubling", "bjorck2018understanding"),
+    source=(
+        "ioffe2015batch",
+        "santurkar2018how",
+        "awais2020revisiting",
+        "lipton2018troubling",
+        "bjorck2018understanding",
+    ),
     hypothesis=(
         "With batch norm, one step of SGD moves the means of a layer's inputs less, and changes a layer's gradient less "
         "through the layers before it. Noise after batch norm, which moves the inputs as much as they move without "
