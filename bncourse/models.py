@@ -90,21 +90,27 @@ class ResidualMLP(nn.Module):
         classes: the number of outputs.
         norm: over (N, C).
         start: how branches start. "he": He initialization. "skipinit": the same, times a learned number that is 0 at
-            first (De and Smith 2020, arXiv:2002.10444). "fixup": the first weights of a branch smaller by the square
-            root of ``blocks``, its last and those of the last layer 0, with learned numbers to shift and scale
-            (Zhang, Dauphin and Ma 2019, arXiv:1901.09321).
+            first (De and Smith 2020, arXiv:2002.10444). "fixup", without norm: the first weights of a branch smaller
+            by the square root of ``blocks``, its last and those of the last layer 0, a learned number to scale each
+            branch, and one to shift what goes into each ReLU and linear layer but the first (Zhang, Dauphin and Ma
+            2019, arXiv:1901.09321).
+
+    Raises:
+        ValueError: if ``start`` is none of these, or "fixup" and there is a norm.
     """
 
     def __init__(
         self, inputs: int, width: int, blocks: int, classes: int, norm: Norm = None, *, start: str = "he"
     ) -> None:
         super().__init__()
-        _choice(start, ("he", "skipinit", "fixup"), "start: how branches begin")
+        fixup = _choice(start, ("he", "skipinit", "fixup"), "start: how branches begin") == "fixup"
+        if fixup and norm is not None:
+            raise ValueError(f"norm: expected None, since fixup takes its place; got {norm}; choose another start")
         self.stem = _initialized(nn.Linear(inputs, width, bias=norm is None), nn.init.kaiming_normal_)
         self.blocks = nn.Sequential(*(ResidualBranch(width, norm, start, blocks) for _ in range(blocks)))
-        self.tail = nn.Sequential(_made(norm, width), nn.ReLU())
+        self.tail = nn.Sequential(*([Shift(), nn.ReLU(), Shift()] if fixup else [_made(norm, width), nn.ReLU()]))
         self.head = nn.Linear(width, classes)
-        if start == "fixup":
+        if fixup:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
 
@@ -129,7 +135,7 @@ class ResidualBranch(nn.Module):
             with torch.no_grad():
                 first.weight.mul_(blocks**-0.5)
                 last.weight.zero_()
-            parts = [Shift(), nn.ReLU(), Shift(), first, Shift(), nn.ReLU(), Shift(), last, Scale(1.0), Shift()]
+            parts = [Shift(), nn.ReLU(), Shift(), first, Shift(), nn.ReLU(), Shift(), last, Scale(1.0)]
         self.branch = nn.Sequential(*parts)
 
     def forward(self, x: Tensor) -> Tensor:

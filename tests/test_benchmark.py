@@ -1,9 +1,11 @@
+import time
+
 import numpy as np
 import pytest
 import torch
 
 from bncourse.benchmark import __main__ as benchmark
-from bncourse.benchmark import composed
+from bncourse.benchmark import composed, sweeps
 from bncourse.benchmark.memory import peak_bytes, saved_bytes
 from bncourse.benchmark.timing import Spread, Timing, interleave
 
@@ -149,3 +151,47 @@ def test_the_table_has_a_row_for_each_operation_and_implementation(monkeypatch):
 
 def test_table_lines_up_its_columns():
     assert benchmark.table(("a", "bb"), [("ccc", "d"), ("e", "f")]) == "a    bb\nccc  d\ne    f"
+
+
+# Sweeps
+
+
+@pytest.mark.parametrize("norm", sweeps.NORMS)
+def test_a_sweep_does_the_work_of_the_loop(norm, monkeypatch):
+    monkeypatch.setattr(sweeps, "EPOCHS", 1)
+    data = sweeps.digits("vectors")
+    loop, sweep = (call() for call in sweeps.candidates(norm, data).values())
+    for mine, theirs in zip(sweep.histories, loop, strict=True):
+        for one, other in zip(mine, theirs, strict=True):
+            np.testing.assert_allclose(one.step_loss[:10], other.step_loss[:10], rtol=1e-3)
+            assert len(one.step_loss) == len(other.step_loss) and len(one.validation_metric) == 1
+
+
+def test_a_sweep_of_16_networks_with_batch_norm_is_at_least_4_times_as_fast_as_the_loop(monkeypatch):
+    """Time of the processor, the best of several rounds: 5 to 6 times on a machine with nothing else to do."""
+    monkeypatch.setattr(sweeps, "EPOCHS", 3)
+    candidates = sweeps.candidates("batch norm", sweeps.digits("vectors"))
+    best = dict.fromkeys(candidates, float("inf"))
+    for _ in range(8):
+        for name, timing in interleave(candidates, runs=2, warmup=0, clock=time.process_time).items():
+            best[name] = min(best[name], *timing.seconds)
+        if best[sweeps.LOOP] >= 4 * best[sweeps.SWEEP]:
+            return
+    assert best[sweeps.LOOP] >= 4 * best[sweeps.SWEEP]
+
+
+def test_the_table_of_sweeps_has_a_row_for_each_norm_and_number_of_threads(monkeypatch):
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(
+        sweeps,
+        "interleave",
+        lambda calls, runs, warmup: {n: Timing((2.0 / (i + 1),) * runs) for i, n in enumerate(calls)},
+    )
+    try:
+        lines = benchmark.sweep_rows(2, {2, 1})
+    finally:
+        torch.set_num_threads(threads)
+    assert [line[:2] for line in lines] == [(count, norm) for count in ("1", "2") for norm in sweeps.NORMS]
+    assert {line[2:] for line in lines} == {
+        ("2000.0 (2000.0 to 2000.0)", "1000.0 (1000.0 to 1000.0)", "2.00 (2.00 to 2.00)")
+    }

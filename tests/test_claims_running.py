@@ -303,6 +303,8 @@ running.UNFINISHED, record.RESULTS = folder / "kept", folder / "results"
 def condition(name, setting):
     with (folder / "log.txt").open("a") as file:
         print(name, file=file, flush=True)
+    while name == "a" and sys.argv[2] == "2" and "b" not in (folder / "log.txt").read_text():
+        time.sleep(0.1)  # until the other worker has begun
     while name == "slow" and not (folder / "hurry").exists():
         time.sleep(0.1)
     return Trial({"x": [1.0]})
@@ -324,17 +326,16 @@ def test_an_interruption_keeps_what_is_finished_and_ends_the_workers(workers, tm
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     command = [sys.executable, str(program), str(tmp_path), str(workers)]
-    env = os.environ | {"PYTHONPATH": str(running.PACKAGE.parent)}
+    env = os.environ | {"PYTHONPATH": str(running.PACKAGE.parent), "PYTHONUNBUFFERED": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": env}
     first = subprocess.Popen(command, start_new_session=True, **pipes)
+    said = first.stdout.readline() + first.stdout.readline()
+    assert re.fullmatch(r"made up 0: SUPPORTED \(\d s\)\n    It ran.\n", said), "a complete claim is recorded at once"
     wait_for(lambda: ran(tmp_path / "log.txt")[3:] and len(list(tmp_path.glob("kept/*/*.json"))) == 3, first)
     os.killpg(first.pid, signal.SIGINT)  # as a terminal does: to all processes
     out, err = first.communicate(timeout=300)
-    assert (first.returncode, err) == (
-        130,
-        "Interrupted. What is finished is kept: the same command goes on from here.\n",
-    )
-    assert re.fullmatch(r"made up 0: SUPPORTED \(0 s\)\n    It ran.\n", out), "the complete claim is recorded at once"
+    interrupted = "Interrupted. What is finished is kept: the same command goes on from here.\n"
+    assert (first.returncode, out, err) == (130, "", interrupted)
     assert "made up 0" in (tmp_path / "results" / "claims.json").read_text()
     wait_for(lambda: not alive(first.pid), None)
 

@@ -9,7 +9,19 @@ from torch import nn
 from torch.nn import functional as F
 
 from bncourse import layers
-from bncourse.models import GPT, LSTM, MLP, PostNormBlock, PreNormBlock, ResidualCNN, SequenceNorm
+from bncourse.models import (
+    GPT,
+    LSTM,
+    MLP,
+    PostNormBlock,
+    PreNormBlock,
+    ResidualBranch,
+    ResidualCNN,
+    ResidualMLP,
+    Scale,
+    SequenceNorm,
+    Shift,
+)
 
 N, LENGTH, TOKENS = 6, 5, 7
 
@@ -35,6 +47,10 @@ def mlp(norm, place):
     return MLP([5, 8, 6, 3], norm, place=place), torch.randn(N, 5), (N, 3)
 
 
+def residual_mlp(norm, place):
+    return ResidualMLP(5, 8, 2, 3, norm, start=place), torch.randn(N, 5), (N, 3)
+
+
 def cnn(norm, place):
     return ResidualCNN(norm=norm, place=place, channels=(4, 8)), torch.randn(N, 1, 8, 8), (N, 10)
 
@@ -53,6 +69,7 @@ def gpt(norm, place):
 
 PLACES = {
     mlp: ("before", "after"),
+    residual_mlp: ("he", "skipinit"),
     cnn: ("post", "pre"),
     colour_cnn: ("post", "pre"),
     lstm: ("input", "output"),
@@ -143,8 +160,8 @@ class LeafTracer(torch.fx.Tracer):
 
 
 @pytest.mark.parametrize("place", [0, 1])
-@pytest.mark.parametrize("make", [mlp, cnn])
-def test_mlp_and_cnn_can_be_traced(make, place):
+@pytest.mark.parametrize("make", [mlp, residual_mlp, cnn])
+def test_mlps_and_cnn_can_be_traced(make, place):
     model, x, _ = make(batch_norm(make, layers), PLACES[make][place])
     randomize(model)
     graph = LeafTracer().trace(model)
@@ -155,7 +172,7 @@ def test_mlp_and_cnn_can_be_traced(make, place):
 
 
 @pytest.mark.filterwarnings("ignore")  # TorchDynamo does what PyTorch warns of
-@pytest.mark.parametrize("make", [mlp, cnn, lstm, gpt])
+@pytest.mark.parametrize("make", [mlp, residual_mlp, cnn, lstm, gpt])
 def test_networks_can_be_compiled(make):
     """The graph only, which needs no C++ compiler; whole, but for the LSTM, which PyTorch does not compile."""
     model, x, _ = make(batch_norm(make, layers), PLACES[make][0])
@@ -237,6 +254,115 @@ def test_weights_start_as_they_are_told_to():
 
 
 # Residual networks
+
+
+def kinds(network, *inputs):
+    """The classes of the layers, in the order in which they are called."""
+    modules = dict(network.named_modules())
+    return [type(modules[name]) for name, _ in calls(network, *inputs)]
+
+
+@pytest.mark.parametrize("start", ["he", "skipinit", "fixup"])
+@pytest.mark.parametrize("blocks", [0, 1, 4])
+def test_a_residual_mlp_has_two_hidden_layers_per_block_and_one(blocks, start):
+    network = ResidualMLP(5, 8, blocks, 3, start=start)
+    linears = [(m.in_features, m.out_features) for m in network.modules() if isinstance(m, nn.Linear)]
+    assert linears == [(5, 8), *[(8, 8)] * (2 * blocks), (8, 3)]
+
+
+def test_norms_of_a_residual_mlp_precede_its_relus():
+    x, norm = torch.randn(N, 5), nn.BatchNorm1d
+    branch = [norm, nn.ReLU, nn.Linear] * 2
+    ends = [nn.Linear], [norm, nn.ReLU, nn.Linear]
+    assert kinds(ResidualMLP(5, 8, 2, 3, norm), x) == [*ends[0], *branch, *branch, *ends[1]]
+    scaled = [*branch, Scale]
+    assert kinds(ResidualMLP(5, 8, 2, 3, norm, start="skipinit"), x) == [*ends[0], *scaled, *scaled, *ends[1]]
+
+
+@pytest.mark.parametrize("norm", [None, nn.LayerNorm])
+def test_hidden_layers_of_a_residual_mlp_have_a_bias_only_without_norm(norm):
+    network = ResidualMLP(5, 8, 2, 3, norm)
+    biases = [m.bias is not None for m in network.modules() if isinstance(m, nn.Linear)]
+    assert biases == [norm is None] * 5 + [True]
+
+
+def test_a_residual_mlp_starts_with_he_initialization():
+    network = ResidualMLP(400, 300, 1, 10)
+    for linear in (network.stem, network.blocks[0].branch[2], network.blocks[0].branch[5]):
+        assert linear.weight.std().item() == pytest.approx(math.sqrt(2 / linear.in_features), rel=0.02)
+        assert not linear.bias.any()
+
+
+@pytest.mark.parametrize("start", ["he", "skipinit", "fixup"])
+def test_a_residual_branch_adds_what_it_computes_to_its_input(start):
+    block = randomize(ResidualBranch(8, None, start, 3))
+    x = torch.randn(N, 8)
+    torch.testing.assert_close(block(x) - x, block.branch(x), rtol=1e-4, atol=1e-5)
+    assert block.branch(x).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(("start", "norm"), [("skipinit", None), ("skipinit", nn.BatchNorm1d), ("fixup", None)])
+def test_blocks_start_as_the_identity_and_learn_to_be_something_else(start, norm):
+    network, x = ResidualMLP(5, 8, 3, 3, norm, start=start), torch.randn(N, 5)
+    for block in network.blocks:
+        values = torch.randn(N, 8)
+        assert torch.equal(block(values), values)
+    nn.init.normal_(network.head.weight)  # with fixup, 0 at first
+    network(x).square().sum().backward()
+    last = network.blocks[0].branch[-1 if start == "skipinit" else -2]
+    assert next(last.parameters()).grad.any()
+
+
+def test_fixup_starts_with_an_output_of_zero():
+    network = ResidualMLP(5, 8, 3, 3, start="fixup")
+    assert not network(torch.randn(N, 5)).any()
+
+
+@pytest.mark.parametrize("blocks", [1, 4, 25])
+def test_branches_of_fixup_start_as_those_of_its_paper(blocks):
+    """With m = 2 layers in each of L branches, the first weights are He's times L^(-1/(2m-2)), the last are 0."""
+    branch = ResidualBranch(400, None, "fixup", blocks).branch
+    first, last = (module for module in branch if isinstance(module, nn.Linear))
+    assert first.weight.std().item() == pytest.approx(math.sqrt(2 / 400) * blocks ** (-1 / 2), rel=0.02)
+    assert not last.weight.any()
+
+
+def test_fixup_shifts_what_goes_into_each_relu_and_linear_layer_and_scales_each_branch():
+    network = ResidualMLP(5, 8, 2, 3, start="fixup")
+    branch = [Shift, nn.ReLU, Shift, nn.Linear, Shift, nn.ReLU, Shift, nn.Linear, Scale]
+    tail = [Shift, nn.ReLU, Shift, nn.Linear]
+    assert kinds(network, torch.randn(N, 5)) == [nn.Linear, *branch, *branch, *tail]
+    assert [m.value.item() for m in network.modules() if isinstance(m, Shift | Scale)] == [*[0, 0, 0, 0, 1] * 2, 0, 0]
+    assert all(m.bias is None for block in network.blocks for m in block.modules() if isinstance(m, nn.Linear))
+
+
+def test_every_parameter_of_fixup_gets_a_gradient():
+    network = randomize(ResidualMLP(5, 8, 2, 3, start="fixup"))
+    network(torch.randn(N, 5)).square().sum().backward()
+    assert all(parameter.grad.any() for parameter in network.parameters())
+
+
+def test_scale_and_shift_learn_one_number():
+    x = torch.randn(N, 5)
+    scale, shift = Scale(-2.0), Shift(0.5)
+    torch.testing.assert_close(scale(x), -2 * x)
+    torch.testing.assert_close(shift(x), x + 0.5)
+    (scale(x) + shift(x)).sum().backward()
+    torch.testing.assert_close(scale.value.grad, x.sum())
+    assert shift.value.grad == 5 * N
+    assert (Scale().value, Shift().value) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"start": "orthogonal"}, r"start: expected one of .*; got 'orthogonal'; choose how branches begin"),
+        ({"start": "fixup", "norm": nn.LayerNorm}, "norm: expected None, since fixup takes its place; got .*; choose"),
+    ],
+)
+def test_a_start_that_does_not_exist_is_an_error(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ResidualMLP(5, 8, 2, 3, **arguments)
 
 
 def test_norm_of_a_residual_network_follows_or_precedes_its_convolutions():

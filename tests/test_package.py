@@ -25,8 +25,9 @@ def test_networks_need_pytorch_alone(module):
     assert imported(f"bncourse.{module}", ("triton", "sklearn", "matplotlib", "IPython")) == []
 
 
-def test_data_need_pytorch_and_scikit_learn():
-    assert imported("bncourse.data", ("triton", "matplotlib", "IPython")) == []
+@pytest.mark.parametrize("module", ["data", "claims"])
+def test_data_and_claims_need_pytorch_and_scikit_learn(module):
+    assert imported(f"bncourse.{module}", ("triton", "matplotlib", "IPython")) == []
 
 
 def imported(module: str, names: tuple[str, ...]) -> list[str]:

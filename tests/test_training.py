@@ -335,12 +335,12 @@ def test_a_history_holds_the_validation_after_each_epoch():
     assert after_four.validation_metric[1] == evaluate(short, X, Y)
     assert after_four.validation_loss[1] == evaluate(short, X, Y, cross_entropy)
     assert after_four.validation_loss[3] == evaluate(long, X, Y, cross_entropy)
-    assert [len(values) for values in vars(after_four).values()] == [4, 4, 4]
+    assert [len(values) for values in vars(after_four).values()] == [4, 4, 4, 4 * 4]  # four batches an epoch
     assert all(type(value) is float for values in vars(after_four).values() for value in values)
 
 
 def test_without_validation_a_history_has_the_training_loss_only():
-    assert [len(values) for values in vars(fit(small(), X, Y, epochs=2)).values()] == [2, 0, 0]
+    assert [len(values) for values in vars(fit(small(), X, Y, epochs=2)).values()] == [2, 0, 0, 2]
 
 
 def test_a_run_that_diverges_is_reported_not_dropped():

@@ -112,6 +112,21 @@ def rows(a: Arguments, runs: int) -> list[tuple[str, ...]]:
     return lines
 
 
+def sweep_rows(runs: int, threads: set[int]) -> list[tuple[str, ...]]:
+    """The lines of the table of sweeps: how long 16 runs take one after the other, and all at once."""
+    import torch
+
+    from bncourse.benchmark.sweeps import LOOP, SWEEP, timings
+
+    lines = []
+    for count in sorted(threads):
+        torch.set_num_threads(count)
+        for norm, timing in timings(runs).items():
+            milliseconds, _ = describe(timing[LOOP], timing[LOOP])
+            lines.append((str(count), norm, milliseconds, *describe(timing[SWEEP], timing[LOOP])))
+    return lines
+
+
 def memory_of(name: str, calls: Calls, what: str, input_bytes: int) -> tuple[str, str]:
     """The peak, which is seen of NumPy alone, and what autograd saves; in units of the input."""
     if name == REFERENCE:
@@ -164,6 +179,11 @@ def main() -> None:
     header = ("operation", "implementation", "ms", "times PyTorch's speed", "peak / input", "saved / input", "error")
     print("Peak and saved memory in units of the input; error: the largest of y, dx, dweight, dbias, against float64\n")
     print(table(header, rows(Arguments.random(SHAPE, "float32"), options.runs)))
+    print(
+        "\nTraining 16 networks with the layers 64, 32, 32, 10: one after the other with fit, all at once with sweep\n"
+    )
+    header = ("threads", "norm", "loop, ms", "sweep, ms", "times the loop's speed")
+    print(table(header, sweep_rows(max(2, options.runs // 3), {1, options.threads})))
 
 
 if __name__ == "__main__":

@@ -250,7 +250,6 @@ CLAIM = Claim(
     claim="Beyond 10 layers, gradients vanish or explode without it; 50 layers are practically impossible",
     source=(
         "ioffe2015batch",
-        "glorot2010understanding",
         "he2015delving",
         "saxe2014exact",
         "xiao2018dynamical",

@@ -8,11 +8,11 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from multiprocessing import current_process
 from pathlib import Path
 
 import torch
@@ -123,22 +123,26 @@ def _outcomes(
 
     workers = workers or (-1 if setting.device == "cpu" else 1)
     calls = [delayed(_outcome)(task, condition, setting, CODE) for task, condition in tasks.items()]
-    done = Parallel(n_jobs=workers, batch_size=1, return_as="generator_unordered")(calls)
+    # Workers ignore Ctrl-C, which a terminal sends to them, too: this process ends them.
+    ignoring = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+    done = Parallel(n_jobs=workers, batch_size=1, return_as="generator_unordered", **ignoring)(calls)
     try:
-        yield from with_bar(done, len(calls), "condition", progress)
+        for outcome in with_bar(done, len(calls), "condition", progress):  # noqa: UP028 - done is closed below
+            yield outcome
     except BrokenProcessPool as error:
         raise Failed(
             "A worker process was killed, perhaps for want of memory. What is finished is kept: give the same command "
             "again, or with fewer workers."
         ) from error
+    finally:
+        with warnings.catch_warnings(action="ignore"):  # that tasks are cancelled, if the caller stops early
+            done.close()
 
 
 def _outcome(
     task: Task, condition: Callable[[Setting], Trial], setting: Setting, code: str
 ) -> tuple[Task, Trial | str]:
     """Run a condition, in whatever process this is."""
-    if current_process().name.startswith("LokyProcess"):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this worker ends it
     if code != CODE:
         return task, "The package has changed since the run began: give the same command again."
     clock = time.process_time if setting.device == "cpu" else time.perf_counter  # not what others do on this core

@@ -83,11 +83,11 @@ class StackedLinear(nn.Module):
     def __init__(self, members: Sequence[nn.Linear]) -> None:
         super().__init__()
         self.weight = _joined([member.weight for member in members], torch.stack)  # (M, outputs, inputs)
-        self.bias = _joined([member.bias for member in members], torch.stack)  # (M, outputs)
+        self.bias = _joined([member.bias for member in members], _columns)  # (M, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = _features_first(x)
-        y = torch.bmm(self.weight, x) if self.bias is None else torch.baddbmm(self.bias[:, :, None], self.weight, x)
+        y = torch.bmm(self.weight, x) if self.bias is None else torch.baddbmm(self.bias, self.weight, x)
         return y.transpose(1, 2)
 
 
@@ -119,20 +119,19 @@ class StackedFeatureNorm(nn.Module):
         self.plain = copy.deepcopy(members[0])
         for name, _ in members[0].named_parameters():
             setattr(self.plain, name, None)
-            setattr(self, name, _joined([getattr(member, name) for member in members], torch.stack))
+            setattr(self, name, _joined([getattr(member, name) for member in members], _columns))  # (M, F, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         y = _features_first(self.plain(x.flatten(0, 1)).view(x.shape)).contiguous()  # with N last, as all else
-        if self.weight is not None:
-            weight = self.weight[:, :, None]
-            y = y * weight if self.bias is None else torch.addcmul(self.bias[:, :, None], y, weight)
+        y = y if self.weight is None else y * self.weight
+        y = y if self.bias is None else y + self.bias
         return y.transpose(1, 2)
 
 
 def scalar(members: Sequence[nn.Module]) -> nn.Module:
     """The form of a module with one number, ``value``: that number of each network, (M, 1, 1)."""
     whole = copy.deepcopy(members[0])
-    whole.value = _joined([member.value for member in members], lambda values: torch.stack(values).view(-1, 1, 1))
+    whole.value = _joined([member.value for member in members], lambda values: torch.stack(values)[:, None, None])
     return whole
 
 
@@ -163,6 +162,11 @@ def _features_first(x: Tensor) -> Tensor:
     if x.dim() != 3:
         raise NotStackable(f"expected inputs (N, F); got {x.dim() - 1} axes; train such networks one by one")
     return x.transpose(1, 2)
+
+
+def _columns(values: list[Tensor]) -> Tensor:
+    """Vectors of each network as columns, (M, F, 1)."""
+    return torch.stack(values)[:, :, None]
 
 
 def _joined(values: Sequence[Tensor | None], join: Callable[[list[Tensor]], Tensor]) -> Tensor | None:
