@@ -121,7 +121,11 @@ def test_the_reason_names_what_decides_and_what_was_not_tested():
     assert "do not use a leak" in judge(findings(uses=NOT_USED)).because
     assert "There are reasons for the custom" in judge(findings()).because
     assert "RMS norm may not" in judge(findings(rms=WORSE)).because
+    assert "RMS norm may not" in judge(findings(leaks={"leak, RMS norm": [MOVED] * 4})).because
     assert "not more than 1 point less" in judge(findings(bn=AS_GOOD)).because
+    assert "not more than 1 point less" in judge(findings(bn=Interval(-2, -3, -1))).because
+    tie = Interval(0.6, 0.5, HONEST - 0.05)
+    assert "do not use a leak" in judge(findings(uses=(tie, UNUSED, UNUSED))).because
 
 
 def test_the_rule_has_an_answer_to_any_numbers():
@@ -201,6 +205,8 @@ def test_the_rate_is_the_one_with_the_smallest_loss_in_training_mode(monkeypatch
     assert trial.learning_rate == 1e-4 and trial.on_edge
     assert trial.values[TRAINING_LOSS] == pytest.approx(trial.values[LOSS], rel=1e-5)  # layer norm has one mode
     assert max(trial.values[LOSS]) < 1.5
+    of_two_modes = causality.use_of_leak("batch norm", 4, setting).values
+    assert np.abs(np.subtract(of_two_modes[TRAINING_LOSS], of_two_modes[LOSS])).min() > 1e-4
 
 
 def test_what_is_not_finite_counts_as_the_worst():
