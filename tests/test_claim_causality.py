@@ -118,14 +118,14 @@ def test_the_reason_names_what_decides_and_what_was_not_tested():
     assert "2.500 in evaluation mode" in reason and "batch norm -5.0 [-7.0, -3.0]" in reason
     for changes, _ in CASES.values():
         assert "What papers and models use was not counted" in judge(findings(**changes)).because
-    assert "do not use a leak" in judge(findings(uses=NOT_USED)).because
+    assert "That networks use a leak is not shown" in judge(findings(uses=NOT_USED)).because
     assert "There are reasons for the custom" in judge(findings()).because
     assert "RMS norm may not" in judge(findings(rms=WORSE)).because
     assert "RMS norm may not" in judge(findings(leaks={"leak, RMS norm": [MOVED] * 4})).because
-    assert "not more than 1 point less" in judge(findings(bn=AS_GOOD)).because
-    assert "not more than 1 point less" in judge(findings(bn=Interval(-2, -3, -1))).because
+    assert "more than 1 point less accurate is not shown" in judge(findings(bn=AS_GOOD)).because
+    assert "more than 1 point less accurate is not shown" in judge(findings(bn=Interval(-2, -3, -1))).because
     tie = Interval(0.6, 0.5, HONEST - 0.05)
-    assert "do not use a leak" in judge(findings(uses=(tie, UNUSED, UNUSED))).because
+    assert "That networks use a leak is not shown" in judge(findings(uses=(tie, UNUSED, UNUSED))).because
 
 
 def test_the_rule_has_an_answer_to_any_numbers():

@@ -61,7 +61,7 @@ def test_the_rule(case):
 def test_the_reason_names_what_decides_with_its_numbers():
     assert "fails with batch norm before tanh (50.0 %)" in judge(findings({"tanh, before": BAD})).because
     reason = judge(findings({"ReLU, after − before": Interval(3, 2, 4)})).because
-    assert "with ReLU the places are not" in reason and "+3.0 (+2.0 to +4.0) with ReLU" in reason
+    assert "with ReLU they may differ by more than 1 point" in reason and "+3.0 (+2.0 to +4.0) with ReLU" in reason
     assert judge(findings({"tanh, after": UNCLEAR})).because.startswith("With batch norm after tanh the network")
     assert "-0.3 to +0.7) with sigmoid" in judge(findings()).because
     assert "60.0 %" in judge(findings(NOWHERE | {"ReLU, none": Interval(60, 50, 70)})).because

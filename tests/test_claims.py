@@ -12,7 +12,7 @@ import torch
 
 from bncourse import data
 from bncourse.claims import CLAIMS, MODULES, __main__, record, running
-from bncourse.claims.claim import VERDICTS, Claim, Measurement, Verdict
+from bncourse.claims.claim import NOT_TESTABLE, VERDICTS, Claim, Measurement, Verdict
 from bncourse.claims.experiment import SIZES, Setting, Trial
 from bncourse.claims.running import one_thread
 from bncourse.claims.statistics import mean
@@ -256,3 +256,17 @@ def test_help_names_the_claims():
 def test_make_claims_runs_the_lab():
     shown = subprocess.run(["make", "-n", "claims"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert shown.splitlines()[-1].endswith("/python -m bncourse.claims")
+
+
+# Judging again
+
+
+@recorded
+def test_judging_again_renews_words_and_verdict_and_leaves_the_numbers(tmp_path, monkeypatch, capsys):
+    whole = json.loads(RECORD.read_text("utf-8"))
+    stale = [{**e, "metric": "an older one", "verdict": NOT_TESTABLE, "because": ""} for e in whole["claims"]]
+    (tmp_path / "claims.json").write_text(json.dumps({"claims": stale}))
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    __main__.main(["--judge"])
+    assert json.loads((tmp_path / "claims.json").read_text("utf-8")) == whole
+    assert "depth: NOT SUPPORTED" in capsys.readouterr().out

@@ -22,6 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options, setting = _parse(arguments)
     chosen = [CLAIMS[name] for name in dict.fromkeys(options.claims or CLAIMS)]
     file, start = record.path(setting), time.perf_counter()
+    if options.judge:
+        for claim in chosen:
+            _save(record.judged_again(claim, file), file)
+        return
     command = shlex.join(["python", "-m", "bncourse.claims", *arguments])
     record.commit()  # notes it: what counts is what it is now
     unjudged = []
@@ -46,6 +50,9 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, Setting]:
     parser.add_argument("claims", nargs="*", metavar="ID", help=f"all without one; else of: {', '.join(CLAIMS)}")
     parser.add_argument("--data", choices=list(SIZES), default="digits", help="mnist and cifar10 come from OpenML")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument(
+        "--judge", action="store_true", help="only judge the recorded numbers again, with present words"
+    )
     parser.add_argument("--workers", type=int, help="processes; without it one per core, and one for a GPU")
     options = parser.parse_args(arguments)
     setting = Setting(options.data, options.device)
@@ -77,10 +84,15 @@ def _record(claim: Claim, trials: Mapping[str, Trial], setting: Setting, command
         entry = record.entry(claim, trials, setting, command)
     except Exception as error:  # noqa: BLE001 - the rule's own mistake, whatever it is
         return f"{claim.id}: its numbers could not be judged: {type(error).__name__}: {error}"
+    _save(entry, file)
+    return None
+
+
+def _save(entry: dict, file: Path) -> None:
+    """Record an entry, and print what was found."""
     record.save([entry], file)
     reason = textwrap.indent(textwrap.fill(entry["because"], 74), "    ")
     tqdm.write(f"{entry['id']}: {entry['verdict'].upper()} ({entry['seconds']:.0f} s)\n{reason}")
-    return None
 
 
 if __name__ == "__main__":

@@ -219,8 +219,12 @@ def judge(findings: Findings) -> Verdict:
         return Verdict(NOT_TESTABLE, f"The intervals are too wide to tell. {because}")
     if len(its_own) == len(BATCH_SIZES):
         return Verdict(SUPPORTED, because)
-    spared = [f"Batch norm loses no more than {HURTS:.0f} point for sure: {n}." for n in BATCH_SIZES if n not in hurt]
-    shared = [f"Group norm may lose as much: {n}." for n in hurt if n not in its_own]
+    spared = [
+        f"That batch norm loses more than {HURTS:.0f} point is not shown for the {n}."
+        for n in BATCH_SIZES
+        if n not in hurt
+    ]
+    shared = [f"In the {n}, group norm may lose as much." for n in hurt if n not in its_own]
     return Verdict(QUALIFIED, " ".join([*spared, *shared, because]))
 
 

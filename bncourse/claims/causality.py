@@ -224,8 +224,8 @@ def judge(findings: Findings) -> Verdict:
         return Verdict(NOT_TESTABLE, f"The intervals are too wide to tell. {because}")
     rms = findings["copying, RMS norm − layer norm", DIFFERENCE].low > -SAME and not _leaks("RMS norm", findings)
     missing = [
-        *([] if used else ["Networks do not use a leak for sure."]),
-        *([] if worse else [f"Batch norm is not more than {SAME:.0f} point less accurate for sure."]),
+        *([] if used else ["That networks use a leak is not shown."]),
+        *([] if worse else [f"That batch norm is more than {SAME:.0f} point less accurate is not shown."]),
         *([] if rms else ["RMS norm may not serve as layer norm does."]),
     ]
     reasons = missing or ["There are reasons for the custom; how common it is was not counted."]

@@ -210,7 +210,7 @@ def judge(findings: Findings) -> Verdict:
     Not testable here: no dose of noise makes the drift with batch norm at least that without norm.
     Else the smallest dose that does decides: more noise would do more harm than the shift it stands for.
     Supported: batch norm, at its own rate, reduces the shift by both definitions, and with the noise less than half of
-    the advantage is left. Not supported: half of it or more is left, and by one definition at least batch norm does not
+    the advantage, counted in logarithms of steps, is left. Not supported: half of it or more is left, and by one definition at least batch norm does not
     reduce the shift, at either rate. Qualified: all else, such as a shift that is reduced but need not be.
     """
     advantage = findings["none / batch norm", RATIOS[STEPS]]
@@ -236,8 +236,8 @@ def judge(findings: Findings) -> Verdict:
     kept = findings[f"batch norm, {strong[0]}", KEPT]
     drifts = findings[f"batch norm, {strong[0]} / none", RATIOS[DRIFT]]
     because += (
-        f" With noise that makes the drift {_text(drifts)} times that without norm, {_percent(kept)} of the advantage "
-        "is left."
+        f" With noise that makes the drift {_text(drifts)} times that without norm, {_percent(kept)} of the advantage, "
+        "counted in logarithms, is left."
     )
     if reduced and kept.high < HALF:
         return Verdict(SUPPORTED, because + " Noise can also do harm in other ways.")

@@ -159,7 +159,7 @@ def judge(findings: Findings) -> Verdict:
     The claim has two parts, both about plain networks (without shortcuts) that have no norm. One initialization is
     enough to refute a part, since the claim speaks of all.
 
-    A network *trains* if the interval of its accuracy is not below ``TRAINS``, and *fails* if all of it is. Its
+    A network *trains* if all of the interval of its accuracy is ``TRAINS`` or more, and *fails* if all of it is less. Its
     gradient *stays* if the gradient of the first hidden layer has at most ``STAYS`` times, and at least 1 / ``STAYS``
     of, the norm of that of the last hidden layer, and likewise of that of the first layer in a network of 5 layers:
     both intervals lie within these limits. (All layers of a network could vanish together: hence the second.) It
@@ -234,6 +234,7 @@ def _because(findings: Findings, part_a: str, steady: Sequence[str], part_b: str
     }
     networks = (*WITHOUT, "batch norm")
     return (
+        "Orthogonal weights go with tanh, all others with ReLU. "
         f"Before the first step, the gradient {gradients[part_a]}; first over last of {DEEP} hidden layers: "
         f"{', '.join(map(across, networks))}. {DEEP} plain layers {training[part_b]}: "
         f"{', '.join(map(accuracy, networks))}."
@@ -267,7 +268,7 @@ CLAIM = Claim(
         f"{SHALLOW} layers; a gradient stays if both intervals lie between 1/{STAYS:.0f} and {STAYS:.0f}. Test "
         f"accuracy after {EPOCHS} epochs of SGD with momentum {MOMENTUM}, batches of {BATCH_SIZE} and hidden layers of "
         f"{WIDTH} units, at the best of {COUNT} learning rates on validation data, the lowest 0.0001 in plain networks "
-        f"without a norm; a network trains if the interval of its accuracy is not below {TRAINS:.0f} %. Impossible "
+        f"without a norm; a network trains if all of the interval of its accuracy is {TRAINS:.0f} % or more. Impossible "
         f"means: within these steps, width and rates. {DEEPEST} layers are only measured before the first step"
     ),
     seeds=SEEDS,

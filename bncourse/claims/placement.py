@@ -61,7 +61,7 @@ def measure(trials: Mapping[str, Trial]) -> list[Measurement]:
 def judge(findings: Findings) -> Verdict:
     """The rule.
 
-    A network trains if the interval of its accuracy is not below ``TRAINS``, and fails if all of it is. The places are
+    A network trains if all of the interval of its accuracy is ``TRAINS`` or more, and fails if all of it is less. The places are
     as good as each other if the interval of the paired difference lies within ``SAME`` points.
 
     Not testable here: no network trains, with batch norm or without. Not supported: with some activation, batch norm
@@ -90,7 +90,7 @@ def judge(findings: Findings) -> Verdict:
         return Verdict(QUALIFIED, f"With batch norm {_listed(unsure)} the network does not train for sure. {numbers}")
     unlike = [a for a, d in differences.items() if not -SAME < d.low <= d.high < SAME]
     if unlike:
-        reason = f"but with {_listed(unlike)} the places are not as good as each other within {SAME:.0f} point for sure"
+        reason = f"but with {_listed(unlike)} they may differ by more than {SAME:.0f} point"
         return Verdict(QUALIFIED, f"The network trains in both places, {reason}. {numbers}")
     return Verdict(SUPPORTED, f"The network trains in both places, and equally well within {SAME:.0f} point. {numbers}")
 
@@ -112,8 +112,8 @@ CLAIM = Claim(
     metric=(
         f"Test accuracy after {EPOCHS} epochs of SGD, batches of {BATCH_SIZE} and {len(HIDDEN)} hidden layers of "
         f"{HIDDEN[0]} units, at the best of {len(RATES)} learning rates from {RATES[0]:.2g} to {RATES[-1]:.2g} on "
-        f"validation data. A network trains if the interval of its accuracy is not below {TRAINS:.0f} %, and fails if "
-        f"all of it is; two places are as good as each other if the interval of the paired difference lies within "
+        f"validation data. A network trains if all of the interval of its accuracy is {TRAINS:.0f} % or more, and "
+        f"fails if all of it is less; two places are as good as each other if the interval of the paired difference lies within "
         f"{SAME:.0f} point"
     ),
     seeds=SEEDS,

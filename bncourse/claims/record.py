@@ -34,19 +34,12 @@ def entry(claim: Claim, trials: Mapping[str, Trial], setting: Setting, command: 
         ValueError: a measurement is infinite or NaN.
     """
     measurements = [_as_recorded(measurement) for measurement in claim.measure(trials)]
-    verdict = claim.judge(Findings(measurements))
     return {
-        "id": claim.id,
-        "number": claim.number,
-        "claim": claim.claim,
-        "source": list(claim.source),
-        "hypothesis": claim.hypothesis,
-        "metric": claim.metric,
+        **_words(claim),
         "seeds": list(setting.seeds or claim.seeds),
         "measurements": [_flat(measurement) for measurement in measurements],
         "conditions": {name: _without_values(trial) for name, trial in trials.items()},
-        "verdict": verdict.verdict,
-        "because": verdict.because,
+        **_judged(claim, Findings(measurements)),
         "data": setting.data,
         "device": setting.device,
         "machine": machine(setting.device),
@@ -56,6 +49,28 @@ def entry(claim: Claim, trials: Mapping[str, Trial], setting: Setting, command: 
         "commit": commit(),
         "seconds": round(sum(trial.seconds for trial in trials.values()), 1),
     }
+
+
+def judged_again(claim: Claim, file: Path) -> dict:
+    """The recorded entry of a claim, with the claim's words and the rule's verdict as they are now."""
+    recorded = load(claim.id, file)
+    return {**recorded.fields, **_words(claim), **_judged(claim, recorded.findings)}
+
+
+def _words(claim: Claim) -> dict:
+    return {
+        "id": claim.id,
+        "number": claim.number,
+        "claim": claim.claim,
+        "source": list(claim.source),
+        "hypothesis": claim.hypothesis,
+        "metric": claim.metric,
+    }
+
+
+def _judged(claim: Claim, findings: Findings) -> dict:
+    verdict = claim.judge(findings)
+    return {"verdict": verdict.verdict, "because": verdict.because}
 
 
 def save(entries: list[dict], file: Path) -> None:
