@@ -255,7 +255,8 @@ def test_help_names_the_claims():
 
 def test_make_claims_runs_the_lab():
     shown = subprocess.run(["make", "-n", "claims"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    assert shown.splitlines()[-1].endswith("/python -m bncourse.claims")
+    # Below another make, as in `make test`, it also says which folder it is in.
+    assert any(line.endswith("/python -m bncourse.claims") for line in shown.splitlines())
 
 
 # Judging again
