@@ -123,8 +123,10 @@ def listen(page: Page, address: str) -> list[str]:
 
 
 def show_predictions(page: Page) -> None:
-    """Open every output that waits for the reader's prediction."""
+    """Open every output that waits for the reader's prediction, and let the page see what it has become."""
     page.evaluate("document.querySelectorAll('.bn-predict button[type=button]').forEach((button) => button.click())")
+    # Boxes that scroll are named after their size is seen, which is when a frame is drawn: by the second one it was.
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
 
 
 def axe_violations(page: Page) -> list[str]:
