@@ -95,8 +95,8 @@ def test_the_reason_names_what_decides_with_its_numbers():
     assert (
         "more than 1 point is not shown for the CNN." in reason and "In the MLP, group norm may lose as much." in reason
     )
-    assert "batch norm -5.0 points [-7.0, -3.0] (-5.0 at 4, -5.0 at 8, -5.0 at 16)" in reason
-    assert "group norm +0.0 points [-0.9, +0.9]; precise statistics give back 1.2 of" in reason and "77.7 %" in reason
+    assert "batch norm -5.0 (-7.0 to -3.0) points (-5.0 at 4, -5.0 at 8, -5.0 at 16)" in reason
+    assert "group norm +0.0 (-0.9 to +0.9) points; precise statistics give back 1.2 of" in reason and "77.7 %" in reason
     low = judge(findings({"CNN, batch norm, batches of 64": Interval(40, 30, 50)})).because
     assert "CNN, batch norm, batches of 64" in low and "MLP" not in low
 

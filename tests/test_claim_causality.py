@@ -114,8 +114,8 @@ def test_the_rule(case):
 
 def test_the_reason_names_what_decides_and_what_was_not_tested():
     reason = judge(findings(uses=(UNUSED, USED, UNUSED))).because
-    assert "0.1 at 1, 0.1 at 4" in reason and "0.393 [0.373, 0.413] in training mode with batches of 4" in reason
-    assert "2.500 in evaluation mode" in reason and "batch norm -5.0 [-7.0, -3.0]" in reason
+    assert "0.1 at 1, 0.1 at 4" in reason and "0.393 (0.373 to 0.413) in training mode with batches of 4" in reason
+    assert "2.500 in evaluation mode" in reason and "batch norm -5.0 (-7.0 to -3.0)" in reason
     for changes, _ in CASES.values():
         assert "What papers and models use was not counted" in judge(findings(**changes)).because
     assert "That networks use a leak is not shown" in judge(findings(uses=NOT_USED)).because

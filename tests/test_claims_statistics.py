@@ -111,3 +111,8 @@ WRONG = {
 def test_values_without_an_interval_are_an_error(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_an_interval_is_written_with_its_ends_each_in_the_same_form():
+    assert f"{Interval(97.24, -96.81, 97.6):+.1f}" == "+97.2 (-96.8 to +97.6)"
+    assert f"{Interval(0.702, 0.44, 0.958):.0%}" == "70% (44% to 96%)"

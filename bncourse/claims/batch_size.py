@@ -21,7 +21,7 @@ from bncourse.claims.claim import (
     Verdict,
 )
 from bncourse.claims.experiment import CLASSES, SIZES, Setting, Trial, in_training_mode, tune
-from bncourse.claims.statistics import Interval, difference, mean, quotient
+from bncourse.claims.statistics import difference, mean, quotient
 from bncourse.models import MLP, Norm
 from bncourse.training import accuracy
 from bncourse.training.stacking import FORMS
@@ -238,14 +238,10 @@ def _told(network: str, findings: Findings) -> str:
     given_back = findings[_name(network, "batch norm", SMALL), GIVEN_BACK]
     own = findings[_name(network, "batch norm", SMALL), OWN]
     return (
-        f"{network}: from batches of {LARGE} to batches of {SMALL}, batch norm {_points(loss)} ({rest}), group norm "
-        f"{_points(other)}; precise statistics give back {given_back.estimate:.1f} of these points; with the statistics "
+        f"{network}: from batches of {LARGE} to batches of {SMALL}, batch norm {loss:+.1f} points ({rest}), group norm "
+        f"{other:+.1f} points; precise statistics give back {given_back.estimate:.1f} of these points; with the statistics "
         f"of the test batch {own.estimate:.1f} % are right."
     )
-
-
-def _points(interval: Interval) -> str:
-    return f"{interval.estimate:+.1f} points [{interval.low:+.1f}, {interval.high:+.1f}]"
 
 
 CLAIM = Claim(

@@ -18,7 +18,7 @@ from bncourse.claims.claim import (
     Verdict,
 )
 from bncourse.claims.experiment import Setting, Trial, Tuned, in_training_mode
-from bncourse.claims.statistics import Interval, difference, mean
+from bncourse.claims.statistics import difference, mean
 from bncourse.data import Data, Part, copying
 from bncourse.models import GPT
 from bncourse.training import Choice, accuracy, cross_entropy, predict, sweep
@@ -245,20 +245,14 @@ def _told(findings: Findings) -> str:
     losses = {size: findings[_random("batch norm", size), TRAINING_LOSS] for size in LEAK_SIZES}
     size = min(losses, key=lambda size: losses[size].high)
     deployed = findings[_random("batch norm", size), LOSS].estimate
-    gaps = ", ".join(
-        f"{norm} {_interval(findings[f'copying, {norm} − layer norm', DIFFERENCE], '+.1f')}" for norm in COPYING[1:]
-    )
+    gaps = ", ".join(f"{norm} {findings[f'copying, {norm} − layer norm', DIFFERENCE]:+.1f}" for norm in COPYING[1:])
     return (
         f"A later token moves earlier logits by, in standard deviations, with batch norm in training and batches of: "
-        f"{moves}. Where no better loss than {math.log(SYMBOLS):.3f} is possible, it has {_interval(losses[size], '.3f')} "
+        f"{moves}. Where no better loss than {math.log(SYMBOLS):.3f} is possible, it has {losses[size]:.3f} "
         f"in training mode with batches of {size}, and {deployed:.3f} in evaluation mode. At copying, minus layer norm, "
         f"in points: {gaps}. What papers and models use was not counted, and transformers that are not causal were not "
         "tested."
     )
-
-
-def _interval(interval: Interval, form: str) -> str:
-    return f"{interval.estimate:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
 
 
 def _random(norm: str, batch_size: int) -> str:

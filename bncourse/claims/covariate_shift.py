@@ -31,7 +31,7 @@ from bncourse.claims.claim import (
 )
 from bncourse.claims.experiment import CLASSES, Setting, Trial, Tuned, tune
 from bncourse.claims.shift import Noise, drift, gradient_shift
-from bncourse.claims.statistics import Interval, mean, quotient, ratio, share
+from bncourse.claims.statistics import mean, quotient, ratio, share
 from bncourse.models import MLP
 from bncourse.training import Choice, Sweep, fit
 from bncourse.training.fitting import seeded
@@ -217,16 +217,16 @@ def judge(findings: Findings) -> Verdict:
     if advantage.low <= ADVANTAGE:
         return Verdict(
             NOT_TESTABLE,
-            f"Without norm it takes {_text(advantage)} times as many steps: nothing to be explained.",
+            f"Without norm it takes {advantage:.2g} times as many steps: nothing to be explained.",
         )
     own = {q: findings["batch norm / none", RATIOS[q]] for q in (DRIFT, CHANGE)}
     same = {q: findings[f"{SAME_RATE} / none", RATIOS[q]] for q in own}
     reduced = all(own[q].high < REDUCED for q in own)
     unreduced = [q for q in own if min(own[q].low, same[q].low) >= REDUCED]
     because = (
-        f"Without norm it takes {_text(advantage)} times as many steps. With batch norm, unit means drift "
-        f"{_text(own[DRIFT])} times as much and a layer's gradient changes {_text(own[CHANGE])} times as much as "
-        f"without, each at its own learning rate; at the same rate, {_text(same[DRIFT])} and {_text(same[CHANGE])} times."
+        f"Without norm it takes {advantage:.2g} times as many steps. With batch norm, unit means drift "
+        f"{own[DRIFT]:.2g} times as much and a layer's gradient changes {own[CHANGE]:.2g} times as much as "
+        f"without, each at its own learning rate; at the same rate, {same[DRIFT]:.2g} and {same[CHANGE]:.2g} times."
     )
     if len(unreduced) == len(own):
         return Verdict(NOT_SUPPORTED, because)
@@ -236,7 +236,7 @@ def judge(findings: Findings) -> Verdict:
     kept = findings[f"batch norm, {strong[0]}", KEPT]
     drifts = findings[f"batch norm, {strong[0]} / none", RATIOS[DRIFT]]
     because += (
-        f" With noise that makes the drift {_text(drifts)} times that without norm, {_percent(kept)} of the advantage, "
+        f" With noise that makes the drift {drifts:.2g} times that without norm, {kept:.0%} of the advantage, "
         "counted in logarithms, is left."
     )
     if reduced and kept.high < HALF:
@@ -244,14 +244,6 @@ def judge(findings: Findings) -> Verdict:
     if unreduced and kept.low >= HALF:
         return Verdict(NOT_SUPPORTED, because)
     return Verdict(QUALIFIED, because)
-
-
-def _text(interval: Interval) -> str:
-    return f"{interval.estimate:.2g} ({interval.low:.2g} to {interval.high:.2g})"
-
-
-def _percent(interval: Interval) -> str:
-    return f"{interval.estimate:.0%} ({interval.low:.0%} to {interval.high:.0%})"
 
 
 CLAIM = Claim(

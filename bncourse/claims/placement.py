@@ -83,7 +83,7 @@ def judge(findings: Findings) -> Verdict:
         which = _listed(f"{p} {a} ({accuracies[a, p].estimate:.1f} %)" for a, p in failed)
         return Verdict(NOT_SUPPORTED, f"The network fails with batch norm {which}, and trains otherwise.")
     differences = {a: findings[f"{a}, after − before", DIFFERENCE] for a in ACTIVATIONS}
-    numbers = _listed(f"{d.estimate:+.1f} ({d.low:+.1f} to {d.high:+.1f}) with {a}" for a, d in differences.items())
+    numbers = _listed(f"{d:+.1f} with {a}" for a, d in differences.items())
     numbers = f"After − before, in points: {numbers}."
     unsure = [f"{p} {a}" for a in ACTIVATIONS for p in ("before", "after") if (a, p) not in trains]
     if unsure:

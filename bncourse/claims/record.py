@@ -156,9 +156,7 @@ class Entry:
 
 
 def _cell(interval: Interval | None, digits: int) -> str:
-    if interval is None:
-        return ""
-    return "{:.{d}f} ({:.{d}f} to {:.{d}f})".format(interval.estimate, interval.low, interval.high, d=digits)
+    return "" if interval is None else format(interval, f".{digits}f")
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -19,6 +19,11 @@ class Interval:
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
 
+    def __format__(self, number: str) -> str:
+        """``f"{interval:.1f}"`` is "97.2 (96.8 to 97.6)"; what stands behind the colon goes for each number."""
+        estimate, low, high = (format(value, number) for value in (self.estimate, self.low, self.high))
+        return f"{estimate} ({low} to {high})"
+
 
 def mean(values: Sequence[float]) -> Interval:
     """The mean, with Student's t interval. Of runs that share data it is somewhat too narrow.
