@@ -34,7 +34,7 @@ RATES = tuple(2.0**k for k in range(-11, 4))
 LARGE_BATCH = 1024  # at most so many samples at once, when precise statistics are computed
 
 LARGE, SMALL = 64, 2  # the batch sizes that the claim is judged by
-BATCH_SIZES = {"MLP": (2, 4, 8, 16, 64, 256), "CNN": (2, 8, 64)}
+BATCH_SIZES = (2, 4, 8, 16, 32, 64, 256)
 LEARNS = 50.0  # percent, five times chance: a network below, at the large batch size, has nothing to lose
 HURTS = 1.0  # points: a loss of accuracy that matters
 
@@ -46,10 +46,20 @@ SHARE = "given back by precise statistics (share of the loss)"
 DIFFERENCE = "difference (points)"
 PRECISE_DIFFERENCE = "difference with precise statistics (points)"
 
-NORMS = {  # of the MLP, and of the CNN; a group is within a sample
-    "batch norm": (nn.BatchNorm1d, nn.BatchNorm2d),
-    "group norm": (partial(nn.GroupNorm, 8), partial(nn.GroupNorm, 4)),
-    "none": (None, None),
+NORMS = {  # a group, in group norm, is within a sample
+    "MLP": {
+        "batch norm": nn.BatchNorm1d,
+        "group norm": partial(nn.GroupNorm, 8),
+        "layer norm": nn.LayerNorm,
+        "none": None,
+    },
+    "CNN": {
+        "batch norm": nn.BatchNorm2d,
+        "group norm": partial(nn.GroupNorm, 4),
+        "layer norm": partial(nn.GroupNorm, 1),  # over all channels and positions of a sample
+        "instance norm": partial(nn.InstanceNorm2d, affine=True),
+        "none": None,
+    },
 }
 
 
@@ -101,9 +111,9 @@ FORMS[CNN] = StackedCNN  # so that all runs of a condition are trained at once
 def run(network: str, norm: str, batch_size: int, setting: Setting) -> Trial:
     """Test accuracy of a network that was trained with so many samples in a batch."""
     if network == "MLP":
-        make, form = partial(MLP, [setting.features, *HIDDEN, CLASSES], NORMS[norm][0]), "vectors"
+        make, form = partial(MLP, [setting.features, *HIDDEN, CLASSES], NORMS[network][norm]), "vectors"
     else:
-        make, form = partial(CNN, *SIZES[setting.data], NORMS[norm][1]), "images"
+        make, form = partial(CNN, *SIZES[setting.data], NORMS[network][norm]), "images"
     with _without_denormals():
         tuned = tune(make, setting, seeds=SEEDS, grid=RATES, form=form, epochs=EPOCHS, batch_size=batch_size)
     values = {ACCURACY: tuned.accuracy()}
@@ -156,21 +166,42 @@ def measure(trials: Mapping[str, Trial]) -> list[Measurement]:
     for name, trial in trials.items():
         if PRECISE in trial.values:
             found.append(_compared(name, GIVEN_BACK, trial.values[PRECISE], trial.values[ACCURACY]))
-    for network, sizes in BATCH_SIZES.items():
-        for size in (size for size in sizes if size != LARGE):
-            losses = {}
-            for norm in NORMS:
-                small, large = (trials[_name(network, norm, s)].values for s in (size, LARGE))
-                name = _comparison(network, norm, size)
-                found.append(_compared(name, DIFFERENCE, small[ACCURACY], large[ACCURACY]))
-                losses[norm] = found[-1].values
-                if PRECISE in small:
-                    back = [p - a for p, a in zip(small[PRECISE], small[ACCURACY], strict=True)]
-                    found.append(Measurement(name, SHARE, quotient(back, [-loss for loss in losses[norm]])))
-                    found.append(_compared(name, PRECISE_DIFFERENCE, small[PRECISE], large[PRECISE]))
-            pair = losses["batch norm"], losses["group norm"]
-            found.append(_compared(_comparison(network, "batch norm − group norm", size), DIFFERENCE, *pair))
+    for network in NORMS:
+        for size in BATCH_SIZES:
+            found += _against_batch_norm(network, size, trials)
+            found += _against_the_large_batch(network, size, trials) if size != LARGE else []
     return found
+
+
+def _against_batch_norm(network: str, size: int, trials: Mapping[str, Trial]) -> list[Measurement]:
+    """Every other norm minus batch norm, with the same batch size."""
+    baseline = trials[_name(network, "batch norm", size)].values[ACCURACY]
+    return [
+        _compared(
+            _name(network, f"{norm} − batch norm", size),
+            DIFFERENCE,
+            trials[_name(network, norm, size)].values[ACCURACY],
+            baseline,
+        )
+        for norm in NORMS[network]
+        if norm != "batch norm"
+    ]
+
+
+def _against_the_large_batch(network: str, size: int, trials: Mapping[str, Trial]) -> list[Measurement]:
+    """Every norm with this batch size minus the same with the large one; and batch norm's difference minus group norm's."""
+    found, losses = [], {}
+    for norm in NORMS[network]:
+        small, large = (trials[_name(network, norm, s)].values for s in (size, LARGE))
+        name = _comparison(network, norm, size)
+        found.append(_compared(name, DIFFERENCE, small[ACCURACY], large[ACCURACY]))
+        losses[norm] = found[-1].values
+        if PRECISE in small:
+            back = [p - a for p, a in zip(small[PRECISE], small[ACCURACY], strict=True)]
+            found.append(Measurement(name, SHARE, quotient(back, [-loss for loss in losses[norm]])))
+            found.append(_compared(name, PRECISE_DIFFERENCE, small[PRECISE], large[PRECISE]))
+    pair = losses["batch norm"], losses["group norm"]
+    return [*found, _compared(_comparison(network, "batch norm − group norm", size), DIFFERENCE, *pair)]
 
 
 def _compared(condition: str, quantity: str, values: Sequence[float], baseline: Sequence[float]) -> Measurement:
@@ -204,25 +235,23 @@ def judge(findings: Findings) -> Verdict:
     How much precise statistics give back does not decide, but is said: that part of the harm is not done by noise in
     training, but by running averages that do not fit.
     """
-    low = {_name(n, norm, LARGE) for n in BATCH_SIZES for norm in ("batch norm", "group norm")}
+    low = {_name(n, norm, LARGE) for n in NORMS for norm in ("batch norm", "group norm")}
     low = sorted(name for name in low if findings[name, ACCURACY].low < LEARNS)
     if low:
         return Verdict(NOT_TESTABLE, f"Not above {LEARNS:.0f} % even with large batches: {'; '.join(low)}.")
-    losses = {n: findings[_comparison(n, "batch norm", SMALL), DIFFERENCE] for n in BATCH_SIZES}
-    excess = {n: findings[_comparison(n, "batch norm − group norm", SMALL), DIFFERENCE] for n in BATCH_SIZES}
+    losses = {n: findings[_comparison(n, "batch norm", SMALL), DIFFERENCE] for n in NORMS}
+    excess = {n: findings[_comparison(n, "batch norm − group norm", SMALL), DIFFERENCE] for n in NORMS}
     hurt = [n for n, loss in losses.items() if loss.high < -HURTS]
     its_own = [n for n in hurt if excess[n].high < 0]
-    because = " ".join(_told(n, findings) for n in BATCH_SIZES)
+    because = " ".join(_told(n, findings) for n in NORMS)
     if not hurt:
         if all(loss.low > -HURTS for loss in losses.values()):
             return Verdict(NOT_SUPPORTED, because)
         return Verdict(NOT_TESTABLE, f"The intervals are too wide to tell. {because}")
-    if len(its_own) == len(BATCH_SIZES):
+    if len(its_own) == len(NORMS):
         return Verdict(SUPPORTED, because)
     spared = [
-        f"That batch norm loses more than {HURTS:.0f} point is not shown for the {n}."
-        for n in BATCH_SIZES
-        if n not in hurt
+        f"That batch norm loses more than {HURTS:.0f} point is not shown for the {n}." for n in NORMS if n not in hurt
     ]
     shared = [f"In the {n}, group norm may lose as much." for n in hurt if n not in its_own]
     return Verdict(QUALIFIED, " ".join([*spared, *shared, because]))
@@ -231,7 +260,7 @@ def judge(findings: Findings) -> Verdict:
 def _told(network: str, findings: Findings) -> str:
     """What batch norm and group norm lose in a network, and what precise statistics give back."""
     loss, other = (findings[_comparison(network, norm, SMALL), DIFFERENCE] for norm in ("batch norm", "group norm"))
-    between = [size for size in BATCH_SIZES[network] if SMALL < size < LARGE]
+    between = [size for size in BATCH_SIZES if SMALL < size < LARGE]
     rest = ", ".join(
         f"{findings[_comparison(network, 'batch norm', size), DIFFERENCE].estimate:+.1f} at {size}" for size in between
     )
@@ -264,9 +293,9 @@ CLAIM = Claim(
     seeds=SEEDS,
     conditions={
         _name(network, norm, size): partial(run, network, norm, size)
-        for network, sizes in BATCH_SIZES.items()
-        for norm in NORMS
-        for size in sizes
+        for network, norms in NORMS.items()
+        for norm in norms
+        for size in BATCH_SIZES
     },
     measure=measure,
     judge=judge,
