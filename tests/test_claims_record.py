@@ -3,7 +3,6 @@
 import datetime
 import json
 import math
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,19 +173,6 @@ def test_the_record_knows_how_long_each_condition_took(file):
         ("made_up", "none"): 2.0,
         ("made_up", "probe"): 0.5,
     }
-
-
-@pytest.mark.parametrize(
-    ("changed", "expected"), [("", "0123456789ab"), (" M claims/depth.py\n", "0123456789ab+"), (None, "unknown")]
-)
-def test_the_commit_says_whether_the_package_was_changed(changed, expected, monkeypatch):
-    def git(command, **options):
-        if changed is None:
-            raise subprocess.CalledProcessError(128, command)
-        return subprocess.CompletedProcess(command, 0, "0123456789ab\n" if "rev-parse" in command else changed)
-
-    monkeypatch.setattr(subprocess, "run", git)
-    assert record.commit.__wrapped__() == expected
 
 
 # Tables

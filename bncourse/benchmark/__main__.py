@@ -1,15 +1,13 @@
 """Time, memory and accuracy of the implementations beside PyTorch: ``python -m bncourse.benchmark``."""
 
 import argparse
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from bncourse import reference
+from bncourse import provenance, reference
 from bncourse.benchmark.memory import peak_bytes, saved_bytes
 from bncourse.benchmark.timing import Timing, interleave
 
@@ -143,22 +141,6 @@ def describe(timing: Timing, baseline: Timing) -> tuple[str, str]:
     )
 
 
-def device() -> str:
-    """The name of the processor and how many of its cores may be used."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = names[0] if names else model
-    return f"{model}, {cores()} cores"
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def table(header: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
     widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in [header, *lines])
@@ -167,14 +149,18 @@ def table(header: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bncourse.benchmark", description=__doc__)
     parser.add_argument("--runs", type=int, default=15, help="timed rounds, in which the candidates take turns")
-    parser.add_argument("--threads", type=int, default=cores(), help="PyTorch's threads; NumPy always uses one")
+    parser.add_argument(
+        "--threads", type=int, default=provenance.cores(), help="PyTorch's threads; NumPy always uses one"
+    )
     options = parser.parse_args()
 
     import torch
 
     torch.set_num_threads(options.threads)
     print(f"Batch norm in training, {SHAPE} float32, median of {options.runs} runs (20th to 80th percentile)")
-    print(f"{device()}; Python {platform.python_version()}, NumPy {np.__version__}, PyTorch {torch.__version__}")
+    print(
+        f"{provenance.machine()}; Python {platform.python_version()}, NumPy {np.__version__}, PyTorch {torch.__version__}"
+    )
     print(f"Threads: PyTorch {torch.get_num_threads()}, reference 1 (NumPy's loops are not threaded)")
     header = ("operation", "implementation", "ms", "times PyTorch's speed", "peak / input", "saved / input", "error")
     print("Peak and saved memory in units of the input; error: the largest of y, dx, dweight, dbias, against float64\n")

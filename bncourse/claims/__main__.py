@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from bncourse import provenance
 from bncourse.claims import CLAIMS, record
 from bncourse.claims.claim import Claim
 from bncourse.claims.experiment import SIZES, Setting, Trial
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _save(record.judged_again(claim, file), file)
         return
     command = shlex.join(["python", "-m", "bncourse.claims", *arguments])
-    record.commit()  # notes it: what counts is what it is now
+    provenance.commit()  # notes it: what counts is what it is now
     unjudged = []
     try:
         with closing(run(chosen, setting, workers=options.workers, last_seconds=record.seconds(file))) as complete:

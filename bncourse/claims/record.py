@@ -1,22 +1,19 @@
 """The record of the claims lab: written by ``make claims``, drawn by the chapters."""
 
 import datetime
-import functools
-import importlib.metadata
 import json
 import math
-import platform
-import subprocess
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from bncourse import provenance
 from bncourse.claims.claim import Claim, Findings, Measurement, Verdict
 from bncourse.claims.experiment import Setting, Trial
 from bncourse.claims.statistics import Interval
+from bncourse.provenance import RESULTS
 
-RESULTS = Path(__file__).parents[2] / "book" / "results"
 PACKAGES = ("numpy", "scikit-learn", "scipy", "torch")
 
 
@@ -42,11 +39,11 @@ def entry(claim: Claim, trials: Mapping[str, Trial], setting: Setting, command: 
         **_judged(claim, Findings(measurements)),
         "data": setting.data,
         "device": setting.device,
-        "machine": machine(setting.device),
+        "machine": provenance.machine(setting.device),
         "date": datetime.date.today().isoformat(),
         "versions": versions(),
         "command": command,
-        "commit": commit(),
+        "commit": provenance.commit(),
         "seconds": round(sum(trial.seconds for trial in trials.values()), 1),
     }
 
@@ -214,34 +211,6 @@ def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def machine(device: str) -> str:
-    """What did the computing."""
-    if device == "cpu":
-        from bncourse.benchmark.__main__ import device as processor
-
-        return processor()
-    import torch
-
-    return torch.cuda.get_device_name()
-
-
 def versions() -> dict[str, str]:
-    """Of Python and the packages that compute."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
-
-
-@functools.cache
-def commit() -> str:
-    """The commit that the code is of; with a plus if the package has changed since; or "unknown".
-
-    As it is at the first call: a run takes a while, and what counts is the code that it began with.
-    """
-    here = Path(__file__).parents[1]
-
-    def git(*args: str) -> str:
-        return subprocess.run(["git", "-C", here, *args], capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", ".") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+    """Of all that the lab computes with."""
+    return provenance.versions(PACKAGES)
