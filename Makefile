@@ -93,6 +93,7 @@ claims: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m bncourse.benchmark
+	$(BIN)/python -m bncourse.benchmark.costs
 
 lock: $(READY)
 	$(BIN)/python -m pip install --quiet uv

@@ -1,5 +1,7 @@
-"""How much memory a call takes at its peak, and how much it keeps for the backward pass."""
+"""How much memory a call takes at its peak, how much it keeps for the backward pass, and how to keep it at hand."""
 
+import contextlib
+import ctypes
 import tracemalloc
 from collections.abc import Callable
 
@@ -34,3 +36,16 @@ def saved_bytes(call: Callable[[], object]) -> int:
         result = call()  # held until all is counted, so that no address comes twice
     del result
     return sum(storages.values())
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, for the rest of its life; with other C libraries than glibc, nothing.
+
+    Otherwise large arrays come anew from the system each time, or not, as earlier sizes decide; and fetching the pages
+    of an array can take longer than normalizing it.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # glibc's numbers of these options, of malloc.h
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(mmap_threshold, 32 * 2**20)  # bytes, the most that glibc accepts
+        mallopt(trim_threshold, 2**30)
