@@ -21,7 +21,7 @@ from bncourse.claims.claim import (
     Verdict,
 )
 from bncourse.claims.experiment import CLASSES, SIZES, Setting, Trial, in_training_mode, tune
-from bncourse.claims.statistics import difference, mean, quotient
+from bncourse.claims.statistics import quotient
 from bncourse.models import MLP, Norm
 from bncourse.training import accuracy
 from bncourse.training.stacking import FORMS
@@ -159,13 +159,13 @@ def with_precise_statistics(network: nn.Module, x: Tensor) -> nn.Module:
 def measure(trials: Mapping[str, Trial]) -> list[Measurement]:
     """The accuracy of each, what precise statistics give back, and each batch size against the large one."""
     found = [
-        Measurement(name, quantity, mean(values), tuple(values))
+        Measurement.mean(name, quantity, values)
         for name, trial in trials.items()
         for quantity, values in trial.values.items()
     ]
     for name, trial in trials.items():
         if PRECISE in trial.values:
-            found.append(_compared(name, GIVEN_BACK, trial.values[PRECISE], trial.values[ACCURACY]))
+            found.append(Measurement.difference(name, GIVEN_BACK, trial.values[PRECISE], trial.values[ACCURACY]))
     for network in NORMS:
         for size in BATCH_SIZES:
             found += _against_batch_norm(network, size, trials)
@@ -177,7 +177,7 @@ def _against_batch_norm(network: str, size: int, trials: Mapping[str, Trial]) ->
     """Every other norm minus batch norm, with the same batch size."""
     baseline = trials[_name(network, "batch norm", size)].values[ACCURACY]
     return [
-        _compared(
+        Measurement.difference(
             _name(network, f"{norm} − batch norm", size),
             DIFFERENCE,
             trials[_name(network, norm, size)].values[ACCURACY],
@@ -194,20 +194,14 @@ def _against_the_large_batch(network: str, size: int, trials: Mapping[str, Trial
     for norm in NORMS[network]:
         small, large = (trials[_name(network, norm, s)].values for s in (size, LARGE))
         name = _comparison(network, norm, size)
-        found.append(_compared(name, DIFFERENCE, small[ACCURACY], large[ACCURACY]))
+        found.append(Measurement.difference(name, DIFFERENCE, small[ACCURACY], large[ACCURACY]))
         losses[norm] = found[-1].values
         if PRECISE in small:
             back = [p - a for p, a in zip(small[PRECISE], small[ACCURACY], strict=True)]
             found.append(Measurement(name, SHARE, quotient(back, [-loss for loss in losses[norm]])))
-            found.append(_compared(name, PRECISE_DIFFERENCE, small[PRECISE], large[PRECISE]))
+            found.append(Measurement.difference(name, PRECISE_DIFFERENCE, small[PRECISE], large[PRECISE]))
     pair = losses["batch norm"], losses["group norm"]
-    return [*found, _compared(_comparison(network, "batch norm − group norm", size), DIFFERENCE, *pair)]
-
-
-def _compared(condition: str, quantity: str, values: Sequence[float], baseline: Sequence[float]) -> Measurement:
-    """values − baseline, seed by seed."""
-    by_seed = tuple(a - b for a, b in zip(values, baseline, strict=True))
-    return Measurement(condition, quantity, difference(values, baseline), by_seed)
+    return [*found, Measurement.difference(_comparison(network, "batch norm − group norm", size), DIFFERENCE, *pair)]
 
 
 def _name(network: str, norm: str, batch_size: int) -> str:

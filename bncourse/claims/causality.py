@@ -18,7 +18,6 @@ from bncourse.claims.claim import (
     Verdict,
 )
 from bncourse.claims.experiment import Setting, Trial, Tuned, in_training_mode
-from bncourse.claims.statistics import difference, mean
 from bncourse.data import Data, Part, copying
 from bncourse.models import GPT
 from bncourse.training import Choice, accuracy, cross_entropy, predict, sweep
@@ -184,15 +183,14 @@ def _counted(value: float) -> float:
 def measure(trials: Mapping[str, Trial]) -> list[Measurement]:
     """All that was measured, and at copying the differences to layer norm."""
     found = [
-        Measurement(name, quantity, mean(values), tuple(values))
+        Measurement.mean(name, quantity, values)
         for name, trial in trials.items()
         for quantity, values in trial.values.items()
     ]
     baseline = trials["copying, layer norm"].values[ACCURACY]
     for norm in COPYING[1:]:
         values = trials[f"copying, {norm}"].values[ACCURACY]
-        by_seed = tuple(a - b for a, b in zip(values, baseline, strict=True))
-        found.append(Measurement(f"copying, {norm} − layer norm", DIFFERENCE, difference(values, baseline), by_seed))
+        found.append(Measurement.difference(f"copying, {norm} − layer norm", DIFFERENCE, values, baseline))
     return found
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bncourse.claims import statistics
 from bncourse.claims.experiment import Setting, Trial
 from bncourse.claims.statistics import Interval
 
@@ -19,6 +20,19 @@ class Measurement:
     quantity: str  # what was measured, with its unit
     interval: Interval
     values: tuple[float, ...] = ()  # one per seed, which the interval is made of
+
+    @classmethod
+    def mean(cls, condition: str, quantity: str, values: Sequence[float]) -> "Measurement":
+        """The mean of values, one per seed."""
+        return cls(condition, quantity, statistics.mean(values), tuple(map(float, values)))
+
+    @classmethod
+    def difference(
+        cls, condition: str, quantity: str, values: Sequence[float], baseline: Sequence[float]
+    ) -> "Measurement":
+        """The mean of ``values`` − ``baseline``, seed by seed."""
+        by_seed = tuple(float(a - b) for a, b in zip(values, baseline, strict=True))
+        return cls(condition, quantity, statistics.difference(values, baseline), by_seed)
 
 
 @dataclass(frozen=True)

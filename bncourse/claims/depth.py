@@ -144,7 +144,7 @@ def measure(trials: Mapping[str, Trial]) -> list[Measurement]:
         if ACCURACY in values:
             accuracies = values[ACCURACY]
             hits = tuple(float(value >= TRAINS) for value in accuracies)
-            found.append(Measurement(condition, ACCURACY, mean(accuracies), tuple(accuracies)))
+            found.append(Measurement.mean(condition, ACCURACY, accuracies))
             found.append(Measurement(condition, SHARE, share(hits), hits))
         if FIRST in values:
             found.append(Measurement(condition, ACROSS, ratio(values[FIRST], values[LAST])))

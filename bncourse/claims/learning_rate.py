@@ -155,8 +155,10 @@ def measure(trials: Mapping[str, Trial]) -> list[Measurement]:
     """Each condition, rate by rate too; each norm against the better of the two nones; and the use of high rates."""
     found, whole = [], {name: across(trial) for name, trial in trials.items()}
     for name, trial in trials.items():
-        found.append(_seeds(name, ACCURACY, trial.values[ACCURACY]))
-        found += [_seeds(name, quantity, values) for quantity, values in whole[name].items() if quantity != CEILING]
+        found.append(Measurement.mean(name, ACCURACY, trial.values[ACCURACY]))
+        found += [
+            Measurement.mean(name, quantity, values) for quantity, values in whole[name].items() if quantity != CEILING
+        ]
         found.append(Measurement(name, CEILING, share(whole[name][CEILING])))
         for rate in trial.grid:
             found.append(Measurement(name, at(LEARNS, rate), share(trial.values[at(LEARNS, rate)])))
@@ -166,7 +168,7 @@ def measure(trials: Mapping[str, Trial]) -> list[Measurement]:
         batch_norm = trials[f"batch norm, {optimizer}"].values
         low = batch_norm[at(ACCURACY, trials[f"none, {optimizer}"].learning_rate)]
         name = f"batch norm, best rate − best rate of none, {optimizer}"
-        found.append(_seeds(name, USE, np.subtract(batch_norm[ACCURACY], low)))
+        found.append(Measurement.difference(name, USE, batch_norm[ACCURACY], low))
     return found
 
 
@@ -175,17 +177,13 @@ def _compared(whole: Mapping[str, dict[str, list[float]]], optimizer: str) -> li
     nones = [whole[f"{none}, {optimizer}"] for none in NONES]
     tops = np.array([none[LARGEST] for none in nones])
     better = tops.argmax(0)  # He initialization, if they are equal
-    found = [_seeds(f"{BASELINE}, {optimizer}", LARGEST, tops.max(0))]
+    found = [Measurement.mean(f"{BASELINE}, {optimizer}", LARGEST, tops.max(0))]
     for norm in [name for name in NORMS if name not in NONES]:
         comparison = f"{norm} − {BASELINE}, {optimizer}"
         for quantity, gap in ((LARGEST, GAP), (EFFECTIVE_START, GAP_START), (EFFECTIVE_END, GAP_END)):
             baseline = np.choose(better, [none[quantity] for none in nones])
-            found.append(_seeds(comparison, gap, np.subtract(whole[f"{norm}, {optimizer}"][quantity], baseline)))
+            found.append(Measurement.difference(comparison, gap, whole[f"{norm}, {optimizer}"][quantity], baseline))
     return found
-
-
-def _seeds(condition: str, quantity: str, values: Sequence[float]) -> Measurement:
-    return Measurement(condition, quantity, mean(values), tuple(map(float, values)))
 
 
 def judge(findings: Findings) -> Verdict:

@@ -16,7 +16,6 @@ from bncourse.claims.claim import (
     Verdict,
 )
 from bncourse.claims.experiment import CLASSES, Setting, Trial, tune
-from bncourse.claims.statistics import difference, mean
 from bncourse.models import MLP
 
 SEEDS = tuple(range(10))
@@ -50,11 +49,10 @@ def run(activation: str, place: str, setting: Setting) -> Trial:
 def measure(trials: Mapping[str, Trial]) -> list[Measurement]:
     """The accuracy of each, and after − before for each activation."""
     accuracies = {name: trial.values[ACCURACY] for name, trial in trials.items()}
-    found = [Measurement(name, ACCURACY, mean(values), tuple(values)) for name, values in accuracies.items()]
+    found = [Measurement.mean(name, ACCURACY, values) for name, values in accuracies.items()]
     for activation in ACTIVATIONS:
         pair = accuracies[f"{activation}, after"], accuracies[f"{activation}, before"]
-        values = tuple(a - b for a, b in zip(*pair, strict=True))
-        found.append(Measurement(f"{activation}, after − before", DIFFERENCE, difference(*pair), values))
+        found.append(Measurement.difference(f"{activation}, after − before", DIFFERENCE, *pair))
     return found
 
 
