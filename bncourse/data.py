@@ -20,6 +20,7 @@ import torch
 from sklearn.datasets import fetch_openml, get_data_home, load_diabetes, load_digits, make_moons
 from sklearn.model_selection import train_test_split
 from torch import Tensor
+from torch.nn import functional as F
 
 IGNORED = -100  # a target that PyTorch's cross-entropy leaves out
 
@@ -121,6 +122,64 @@ def copying(samples: int = 2000, *, length: int = 6, symbols: int = 8, seed: int
     y = whole[:, 1:].copy()
     y[:, :length] = IGNORED
     return _data(whole[:, :-1], y, _split(samples, samples // 5, samples // 5, seed))
+
+
+def with_blanks(sequences: Data, shortest: int, longest: int, *, seed: int = 0) -> Data:
+    """Sequences of varying length: each is followed by blank steps, which belong to it, and then by padding.
+
+    A blank step holds the smallest value of each feature in the training part; of images by rows, that is a row of
+    nothing. With ``digits("sequences")`` and lengths from 8 to 16, a network has to remember a digit for 0 to 8 steps.
+    The input is a pair: x, (N, longest, F), zero at the padding, and a mask, bool, (N, longest), False at the padding.
+
+    Args:
+        sequences: parts with inputs (N, L, F), such as those of ``digits("sequences")``.
+        shortest: the smallest length, blank steps included.
+        longest: the largest length.
+        seed: decides how long each is.
+
+    Raises:
+        ValueError: if a sequence would be cut off.
+    """
+    steps = sequences.train.x.shape[1]
+    if not steps <= shortest <= longest:
+        raise ValueError(
+            f"expected {steps} <= shortest <= longest, since no sequence is cut off; got shortest={shortest} and "
+            f"longest={longest}; choose other lengths"
+        )
+    rng = np.random.default_rng(seed)
+    blank = sequences.train.x.amin(dim=(0, 1))
+
+    def lengthened(part: Part) -> Part:
+        lengths = torch.from_numpy(rng.integers(shortest, longest + 1, (len(part.y), 1)))
+        mask = torch.arange(longest) < lengths
+        x = torch.cat([part.x, blank.expand(len(part.y), longest - steps, -1)], dim=1)
+        return Part((x * mask[..., None], mask), part.y)
+
+    return Data(*map(lengthened, sequences))
+
+
+def as_tokens(images: Data, *, side: int = 4, levels: int = 5) -> Data:
+    """Images as tokens to predict: a network reads the class, and then says the pixels, row by row.
+
+    An image is made grey and pooled to ``side`` × ``side`` pixels. A pixel is one of ``levels`` grey levels of equal
+    width, from the darkest to the brightest pixel of the training part. x and y, int64, have the shape (N, side²): y
+    holds the pixels, and x is y one token later, with the class in front. Pixels are tokens 0 to ``levels`` - 1, and
+    class k is token ``levels`` + k.
+
+    Args:
+        images: of :func:`digits`, :func:`mnist` or :func:`cifar10`, in the form "images".
+        side: of the pooled image; it should divide the side of the images.
+        levels: the number of grey levels.
+    """
+    darkest, brightest = images.train.x.min(), images.train.x.max()
+
+    def part(x: Tensor, classes: Tensor) -> Part:
+        pooled = F.adaptive_avg_pool2d(x.mean(1, keepdim=True), side).flatten(1)
+        shares = (pooled - darkest) / (brightest - darkest)
+        y = (levels * shares).long().clamp(0, levels - 1)
+        return Part(torch.cat([levels + classes[:, None], y[:, :-1]], dim=1), y)
+
+    return Data(*(part(*p) for p in images))
 
 
 # From OpenML

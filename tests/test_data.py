@@ -20,12 +20,19 @@ from sklearn.datasets import load_diabetes, load_digits
 from bncourse import data
 from bncourse.data import Part
 
+
+def blanks(shortest=8, longest=16, *, seed=0):
+    return data.with_blanks(data.digits("sequences", seed=seed), shortest, longest, seed=seed)
+
+
 OFFLINE = {
     "digits": data.digits,
     "diabetes": data.diabetes,
     "moons": data.moons,
     "temporal order": data.temporal_order,
     "copying": data.copying,
+    "tokens": lambda seed=0: data.as_tokens(data.digits(seed=seed)),
+    "digits and blanks": blanks,
 }
 
 
@@ -143,6 +150,35 @@ def test_a_form_that_does_not_exist_is_an_error():
         data.digits("rows")
 
 
+# Digits and blank steps
+
+
+def test_digits_are_followed_by_blank_rows_and_these_by_padding():
+    for part, digits in zip(blanks(9, 13), data.digits("sequences"), strict=True):
+        x, mask = part.x
+        assert x.shape == (len(part.y), 13, 8) and torch.equal(part.y, digits.y)
+        assert torch.equal(x[:, :8], digits.x)
+        lengths = mask.sum(1)
+        assert torch.equal(mask, torch.arange(13) < lengths[:, None])
+        assert set(lengths.tolist()) == {9, 10, 11, 12, 13}
+        assert not x[~mask].any()
+        assert (x[:, 8:][mask[:, 8:]] == digits.x[0, 0, 0]).all()  # a corner, where nobody writes
+    assert digits.x[0, 0, 0] < -0.5, "to be told from the padding"
+
+
+def test_a_blank_step_has_the_smallest_value_of_each_feature_in_training():
+    part = Part(torch.tensor([[[1.0, 5.0], [2.0, 3.0]], [[4.0, 7.0], [0.5, 9.0]]]), torch.tensor([0, 1]))
+    other = Part(part.x - 10, part.y)
+    x, _ = data.with_blanks(data.Data(part, other, other), 4, 5).test.x
+    assert x[:, 2:4].tolist() == [[[0.5, 3.0]] * 2] * 2
+
+
+@pytest.mark.parametrize(("shortest", "longest"), [(7, 16), (12, 11)])
+def test_lengths_that_cut_a_digit_off_are_an_error(shortest, longest):
+    with pytest.raises(ValueError, match=f"expected 8 <= shortest <= longest.*shortest={shortest} and longest"):
+        blanks(shortest, longest)
+
+
 # Diabetes and moons
 
 
@@ -213,6 +249,26 @@ def test_tokens_are_said_again_after_the_separator():
     assert torch.equal(y[:, 5:], x[:, :5])
     assert torch.equal(y[:, 5:-1], x[:, 6:]), "each target is the next token"
     assert (y[:, :5] == -100).all()
+
+
+def test_images_become_a_class_and_grey_levels_row_by_row():
+    images = data.digits(seed=3)
+    tokens = data.as_tokens(images, side=4, levels=5)
+    for (x, y), part in zip(tokens, images, strict=True):
+        pooled = raw(part.x).double().reshape(-1, 4, 2, 4, 2).mean((2, 4))  # 0 to 16
+        assert torch.equal(y, (pooled / 3.2).floor().clamp(max=4).long().flatten(1))
+        assert torch.equal(x[:, 0], 5 + part.y) and torch.equal(x[:, 1:], y[:, :-1])
+    assert set(tokens.train.y.unique().tolist()) == {0, 1, 2, 3, 4}
+
+
+def test_colour_images_become_grey_and_levels_follow_from_the_training_part():
+    dark, bright = torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)
+    train = Part(torch.cat([dark, bright]), torch.tensor([1, 0]))
+    held_out = torch.cat([dark - 5, bright + 5])  # beyond all that was seen
+    held_out[0, 0, :2, :2] = 15.3  # the mean of three channels: 5.3 / 3
+    tokens = data.as_tokens(data.Data(train, train, Part(held_out, torch.tensor([1, 0]))), side=2, levels=3)
+    assert tokens.train.y.tolist() == [[0] * 4, [2] * 4] and tokens.train.x[:, 0].tolist() == [4, 3]
+    assert tokens.test.y.tolist() == [[2, 0, 0, 0], [2] * 4]
 
 
 # OpenML

@@ -13,6 +13,7 @@ from bncourse.models import (
     GPT,
     LSTM,
     MLP,
+    RNN,
     PostNormBlock,
     PreNormBlock,
     ResidualBranch,
@@ -21,6 +22,7 @@ from bncourse.models import (
     Scale,
     SequenceNorm,
     Shift,
+    StepBatchNorm,
 )
 
 N, LENGTH, TOKENS = 6, 5, 7
@@ -63,6 +65,10 @@ def lstm(norm, place):
     return LSTM(4, 8, 3, norm, place=place, num_layers=2), torch.randn(N, LENGTH, 4), (N, 3)
 
 
+def rnn(norm, place):
+    return RNN(4, 8, 3, norm, cell=place), torch.randn(N, LENGTH, 4), (N, 3)
+
+
 def gpt(norm, place):
     return GPT(TOKENS, LENGTH + 2, norm, place=place, width=8), torch.randint(TOKENS, (N, LENGTH)), (N, LENGTH, TOKENS)
 
@@ -73,6 +79,7 @@ PLACES = {
     cnn: ("post", "pre"),
     colour_cnn: ("post", "pre"),
     lstm: ("input", "output"),
+    rnn: ("tanh", "lstm"),
     gpt: ("pre", "post"),
 }
 CASES = [
@@ -490,6 +497,172 @@ def test_an_lstm_in_evaluation_mode_gives_a_sequence_the_same_alone(norm):
     y = model(x, torch.arange(LENGTH) < torch.tensor(lengths)[:, None])
     for i, length in enumerate(lengths):
         torch.testing.assert_close(y[i], model(x[i : i + 1, :length])[0])
+
+
+LENGTHS = torch.tensor([5, 2, 1, 3, 5, 4])  # of N sequences
+
+
+def ended_at(lengths, longest=LENGTH):
+    return torch.arange(longest) < lengths[:, None]
+
+
+def running(norm):
+    return torch.stack([norm.running_mean, norm.running_var])
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_of_a_step_is_pytorchs_of_the_samples_that_are_left(training, steps):
+    """Its output, its gradients and its running statistics; steps beyond those that it knows are as the last."""
+    ours = randomize(StepBatchNorm(4, steps, eps=0.1, momentum=0.3)).train(training)
+    nn.init.uniform_(ours.weight, 0.5, 2)
+    theirs = [nn.BatchNorm1d(4, eps=0.1, momentum=0.3).train(training) for _ in range(steps)]
+    for i, norm in enumerate(theirs):
+        values = {"weight": ours.weight, "bias": ours.bias}
+        values |= {"running_mean": ours.running_mean[i], "running_var": ours.running_var[i]}
+        norm.load_state_dict(values, strict=False)
+    before = running(ours).clone()
+    for step in (0, 1, 2, 3, 3):
+        live = torch.rand(N, 1) < 0.6
+        live[:2] = True
+        x, dy = torch.randn(N, 4, requires_grad=True), torch.randn(N, 4)
+        alike = x.detach()[live[:, 0]].requires_grad_()
+        norm = theirs[min(step, steps - 1)]
+        y, expected = ours(x, live, step), norm(alike)
+        torch.testing.assert_close(y[live[:, 0]], expected)
+        found = torch.autograd.grad((y * dy * live).sum(), [x, ours.weight, ours.bias])
+        wanted = torch.autograd.grad((expected * dy[live[:, 0]]).sum(), [alike, norm.weight, norm.bias])
+        torch.testing.assert_close(found[0][live[:, 0]], wanted[0])
+        assert not found[0][~live[:, 0]].any()
+        torch.testing.assert_close(found[1:], wanted[1:])
+        torch.testing.assert_close(running(ours), torch.stack([running(norm) for norm in theirs], dim=1))
+    assert torch.equal(running(ours), before) != training
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_step_with_one_sample_left_or_none_makes_no_nan_and_changes_no_statistics(left):
+    norm = randomize(StepBatchNorm(4, 2))
+    before = running(norm).clone()
+    x, live = torch.randn(N, 4, requires_grad=True), torch.arange(N)[:, None] < left
+    y = norm(x, live, 1)
+    torch.testing.assert_close(y[:left], norm.bias.expand(left, -1))
+    gradients = torch.autograd.grad(torch.where(live, y, 0).square().sum(), [x, norm.weight, norm.bias])
+    assert all(values.isfinite().all() for values in (y, *gradients))
+    assert torch.equal(running(norm), before)
+
+
+def test_batch_norm_that_counts_the_padding_is_pytorchs_of_all_samples():
+    ours, theirs = StepBatchNorm(4, padding=True), nn.BatchNorm1d(4)
+    x = torch.randn(N, 4) + 3
+    torch.testing.assert_close(ours(x, torch.arange(N)[:, None] < 2, 0), theirs(x))
+    torch.testing.assert_close(running(ours)[:, 0], running(theirs))
+
+
+def test_gamma_starts_where_it_is_told_to_and_beta_at_zero():
+    norm = StepBatchNorm(3, weight=0.1)
+    assert norm.weight.tolist() == pytest.approx([0.1] * 3) and not norm.bias.any()
+    assert StepBatchNorm(3).weight.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("cell", ["tanh", "lstm"])
+def test_an_rnn_without_norm_is_pytorchs(cell):
+    ours = randomize(RNN(4, 8, 3, None, cell=cell))
+    theirs = nn.RNN(4, 8, batch_first=True) if cell == "tanh" else nn.LSTM(4, 8, batch_first=True)
+
+    def in_their_order(values):  # gates i, f, o, g there are i, f, g, o
+        return torch.cat([values.chunk(4)[i] for i in (0, 1, 3, 2)]) if cell == "lstm" else values
+
+    weights = {"weight_ih_l0": ours.project_in.weight, "weight_hh_l0": ours.project_hidden.weight}
+    weights |= {"bias_ih_l0": ours.project_in.bias}
+    state = {name: in_their_order(values.detach()) for name, values in weights.items()}
+    theirs.load_state_dict(state | {"bias_hh_l0": torch.zeros_like(state["bias_ih_l0"])})
+    x = torch.randn(N, LENGTH, 4)
+    hidden = theirs(x)[0]
+    torch.testing.assert_close(ours(x), ours.head(hidden[:, -1]))
+    torch.testing.assert_close(ours(x, ended_at(LENGTHS)), ours.head(hidden[torch.arange(N), LENGTHS - 1]))
+
+
+@pytest.mark.parametrize("steps", [1, LENGTH])
+def test_norm_of_an_rnn_is_inside_of_its_recurrence(steps):
+    """Against a loop with PyTorch's batch norm, over those sequences that have not ended."""
+    model = randomize(RNN(4, 8, 3, lambda c: StepBatchNorm(c, steps)))
+    theirs = [nn.BatchNorm1d(8) for _ in range(steps)]
+    for i, norm in enumerate(theirs):
+        values = {"running_mean": model.norm.running_mean[i], "running_var": model.norm.running_var[i]}
+        norm.load_state_dict({"weight": model.norm.weight, "bias": model.norm.bias} | values, strict=False)
+    lengths = torch.tensor([5, 2, 3, 3, 5, 4])
+    x, h = torch.randn(N, LENGTH, 4), torch.zeros(N, 8)
+    for t in range(LENGTH):
+        left = lengths > t
+        a = x[left, t] @ model.project_in.weight.T + h[left] @ model.project_hidden.weight.T
+        h = h.clone()
+        h[left] = theirs[t % steps](a).tanh()
+    torch.testing.assert_close(model(x, ended_at(lengths)), model.head(h))
+    torch.testing.assert_close(running(model.norm), torch.stack([running(norm) for norm in theirs], dim=1))
+
+
+def test_layer_norm_of_an_lstm_is_over_all_its_gates():
+    model = randomize(RNN(4, 8, 3, cell="lstm"))
+    x, h, c = torch.randn(N, 2, 4), torch.zeros(N, 8), torch.zeros(N, 8)
+    for t in range(2):
+        a = F.layer_norm(model.project_in(x[:, t]) + model.project_hidden(h), [32], model.norm.weight, model.norm.bias)
+        i, f, o, g = a.split(8, dim=1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+    torch.testing.assert_close(model(x), model.head(h))
+
+
+RECURRENT_NORMS = {
+    "none": None,
+    "layer": layers.LayerNorm,
+    "batch": StepBatchNorm,
+    "batch per step": lambda c: StepBatchNorm(c, 3),
+    "batch, padding counted": lambda c: StepBatchNorm(c, padding=True),
+    "PyTorch's batch, which counts it": nn.BatchNorm1d,
+}
+
+
+@pytest.mark.parametrize("cell", ["tanh", "lstm"])
+@pytest.mark.parametrize("norm", RECURRENT_NORMS)
+def test_padding_changes_nothing_in_an_rnn_unless_batch_norm_counts_it(norm, cell):
+    """Neither what stands there nor how much there is of it, in training mode."""
+    model = randomize(RNN(4, 8, 3, RECURRENT_NORMS[norm], cell=cell))
+    other = copy.deepcopy(model)
+    x, mask = torch.randn(N, LENGTH, 4), ended_at(LENGTHS)
+    padded = torch.cat([x.masked_fill(~mask[..., None], 7.0), torch.full((N, 3, 4), 7.0)], dim=1)
+    outputs = model(x, mask), other(padded, F.pad(mask, (0, 3)))
+    for y in outputs:
+        y.square().sum().backward()
+    same = [(*outputs,), *((a.grad, b.grad) for a, b in zip(model.parameters(), other.parameters(), strict=True))]
+    same += list(zip(model.buffers(), other.buffers(), strict=True))
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in same) != ("counts" in norm or "counted" in norm)
+
+
+@pytest.mark.parametrize("cell", ["tanh", "lstm"])
+@pytest.mark.parametrize("norm", RECURRENT_NORMS)
+def test_an_rnn_in_evaluation_mode_gives_a_sequence_the_same_alone(norm, cell):
+    model = randomize(RNN(4, 8, 3, RECURRENT_NORMS[norm], cell=cell)).eval()
+    x = torch.randn(N, LENGTH, 4)
+    y = model(x, ended_at(LENGTHS))
+    for i, length in enumerate(LENGTHS):
+        torch.testing.assert_close(y[i], model(x[i : i + 1, :length])[0])
+
+
+@pytest.mark.parametrize("norm", [None, nn.LayerNorm, nn.RMSNorm])
+def test_an_rnn_starts_with_orthogonal_matrices_and_an_lstm_remembers(norm):
+    tanh, lstm = (RNN(4, 8, 3, norm, cell=cell) for cell in ("tanh", "lstm"))
+    for gate in (tanh.project_hidden.weight, *lstm.project_hidden.weight.chunk(4)):
+        torch.testing.assert_close(gate @ gate.T, torch.eye(8), rtol=0, atol=1e-5)
+    for model, expected in ((tanh, [0] * 8), (lstm, [0] * 8 + [1] * 8 + [0] * 16)):
+        biases = [bias for bias in (model.project_in.bias, getattr(model.norm, "bias", None)) if bias is not None]
+        assert [bias.tolist() for bias in biases] == [expected], "one bias, of the norm if it has one"
+    wide = RNN(300, 300, 3, norm, cell="lstm").project_in.weight
+    assert wide.std().item() == pytest.approx(math.sqrt(2 / 600), rel=0.02)  # as a matrix for each gate
+
+
+def test_a_cell_that_does_not_exist_is_an_error():
+    with pytest.raises(ValueError, match=r"cell: expected one of \('tanh', 'lstm'\); got 'gru'; choose the kind of"):
+        RNN(4, 8, 3, cell="gru")
 
 
 def test_batch_norm_in_a_gpt_is_given_the_features_as_channels():

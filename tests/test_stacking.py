@@ -7,7 +7,18 @@ import torch
 from torch import nn
 
 from bncourse import layers
-from bncourse.models import GPT, LSTM, MLP, ResidualBranch, ResidualCNN, ResidualMLP, Scale, Shift
+from bncourse.models import (
+    GPT,
+    LSTM,
+    MLP,
+    RNN,
+    ResidualBranch,
+    ResidualCNN,
+    ResidualMLP,
+    Scale,
+    Shift,
+    StepBatchNorm,
+)
 from bncourse.training import evaluation_mode
 from bncourse.training.stacking import FORMS, NotStackable, as_it_is, container, stack, unstack
 
@@ -84,6 +95,44 @@ def test_residual_networks_are_stacked_too(start, norm):
     x, whole = inputs(), stack(networks)
     expected = torch.stack([network(part) for network, part in zip(networks, x, strict=True)])
     torch.testing.assert_close(whole(x), expected)
+
+
+RECURRENT = {
+    **{name: NORMS[name] for name in ("none", "torch.nn, batch", "torch.nn, layer", "bncourse.layers, layer")},
+    "batch, shared": StepBatchNorm,
+    "batch, per step": lambda c: StepBatchNorm(c, 2, weight=0.1),
+    "batch, padding counted": lambda c: StepBatchNorm(c, padding=True),
+}
+
+
+def recurrent_inputs():
+    lengths = torch.tensor(
+        [[4, 2, 3, 1, 2, 1], [4, 3, 4, 2, 3, 3], [2, 4, 4, 4, 3, 4]]
+    )  # one network has one at the end
+    return inputs(M, N, 4, 5), torch.arange(4) < lengths[..., None]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("cell", ["tanh", "lstm"])
+@pytest.mark.parametrize("norm", RECURRENT)
+def test_recurrent_networks_are_stacked_too(norm, cell, training):
+    """Outputs, gradients and statistics."""
+    networks = members(lambda: RNN(5, 8, 3, RECURRENT[norm], cell=cell))
+    results = copy.deepcopy(networks)
+    for network in networks:
+        network.train(training)
+    whole, x = stack(networks).train(training), recurrent_inputs()
+    outputs = whole(*x)
+    expected = torch.stack([network(*part) for network, *part in zip(networks, *x, strict=True)])
+    torch.testing.assert_close(outputs, expected)
+    for network, out in [(whole, outputs), *zip(networks, expected, strict=True)]:
+        params = list(network.parameters())
+        gradients = torch.autograd.grad(out.square().sum(), params, retain_graph=True)
+        with torch.no_grad():
+            for param, gradient in zip(params, gradients, strict=True):
+                param.data = param - 0.01 * gradient
+    unstack(whole, results)
+    torch.testing.assert_close(states(results), states(networks))
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid])

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from bncourse import data
 from bncourse.data import Data, Part
-from bncourse.models import GPT, LSTM, MLP, ResidualCNN, ResidualMLP
+from bncourse.models import GPT, LSTM, MLP, RNN, ResidualCNN, ResidualMLP, StepBatchNorm
 from bncourse.training import History, Sweep, fit, sweep, sweeping, together
 from bncourse.training.stacking import FORMS
 
@@ -86,6 +86,22 @@ def test_a_sweep_of_residual_mlps_is_a_loop_of_single_runs(start, norm, stacked_
 
 def test_a_sweep_with_fixup_is_a_loop_of_single_runs(stacked_only):
     assert_like_single_runs(lambda: ResidualMLP(5, 8, 2, 3, start="fixup").double(), samples)
+
+
+def sequences(seed=0):
+    parts = data.temporal_order(45, shortest=3, longest=6, seed=seed)
+    return Data(*(Part((part.x[0].double(), part.x[1]), part.y) for part in parts))
+
+
+@pytest.mark.parametrize("cell", ["tanh", "lstm"])
+@pytest.mark.parametrize("norm", [None, nn.BatchNorm1d, nn.LayerNorm, StepBatchNorm, lambda c: StepBatchNorm(c, 4)])
+def test_a_sweep_of_recurrent_networks_is_a_loop_of_single_runs(norm, cell, stacked_only):
+    """Inputs are a pair there: the sequences and their mask."""
+    assert_like_single_runs(lambda: randomized(RNN(6, 4, 4, norm, cell=cell).double()), sequences)
+
+
+def test_seeds_may_share_pairs_of_inputs(stacked_only):
+    assert_like_single_runs(lambda: RNN(6, 4, 4, StepBatchNorm).double(), sequences(3))
 
 
 OPTIMIZERS = {
@@ -253,11 +269,6 @@ def test_a_run_that_diverges_does_so_as_a_single_run(stacked_only):
 def images(seed):
     generator = torch.Generator().manual_seed(seed)
     return Data(*(Part(torch.randn(n, 1, 6, 6, generator=generator).double(), torch.arange(n) % 3) for n in (18, 5, 2)))
-
-
-def sequences(seed):
-    parts = data.temporal_order(40, shortest=3, longest=6, seed=seed)
-    return Data(*(Part((part.x[0].double(), part.x[1]), part.y) for part in parts))
 
 
 def cnn(norm):
@@ -440,6 +451,11 @@ def test_the_same_network_twice_is_an_error():
 
 
 def test_parts_of_different_sizes_are_an_error():
+    def longer(seed):
+        return data.temporal_order(40, longest=8 + seed, seed=seed)
+
+    with pytest.raises(ValueError, match="expected parts of the same size for every seed; got .*; let the seed"):
+        sweep(lambda: RNN(6, 4, 4), longer, learning_rates=RATES, seeds=SEEDS, epochs=1)
     with pytest.raises(ValueError, match="expected parts of the same size for every seed; got .*; let the seed"):
         sweep(mlp, lambda seed: samples(count=30 + seed), learning_rates=RATES, seeds=SEEDS, epochs=1)
 

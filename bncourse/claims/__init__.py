@@ -14,7 +14,15 @@ from importlib import import_module
 from bncourse.claims.claim import Claim
 from bncourse.claims.record import Entry, load
 
-MODULES = ("batch_size", "causality", "covariate_shift", "depth", "learning_rate", "placement")
+MODULES = (
+    "batch_size",
+    "causality",
+    "covariate_shift",
+    "depth",
+    "learning_rate",
+    "placement",
+    "sequences",
+)
 CLAIMS: dict[str, Claim] = {name: import_module(f"bncourse.claims.{name}").CLAIM for name in MODULES}
 
 __all__ = ["CLAIMS", "Claim", "Entry", "load"]

@@ -13,12 +13,13 @@ as ``init``; with None they start as PyTorch's layers do. They are drawn from Py
 from bncourse.models.convolutional import PostNormBlock, PreNormBlock, ResidualCNN
 from bncourse.models.fully_connected import MLP, ResidualBranch, ResidualMLP, Scale, Shift
 from bncourse.models.parts import Init, Norm
-from bncourse.models.sequences import GPT, LSTM, CausalAttention, SequenceNorm, TransformerBlock
+from bncourse.models.sequences import GPT, LSTM, RNN, CausalAttention, SequenceNorm, StepBatchNorm, TransformerBlock
 
 __all__ = [
     "GPT",
     "LSTM",
     "MLP",
+    "RNN",
     "CausalAttention",
     "Init",
     "Norm",
@@ -30,5 +31,6 @@ __all__ = [
     "Scale",
     "SequenceNorm",
     "Shift",
+    "StepBatchNorm",
     "TransformerBlock",
 ]

@@ -74,6 +74,127 @@ class LSTM(nn.Module):
         return self.head(x[torch.arange(len(x), device=x.device), last])
 
 
+class StepBatchNorm(nn.Module):
+    """Batch norm of one step of sequences, over the samples that have not ended: (N, C) → (N, C).
+
+    A recurrent network calls it at each step, and in training each step has the statistics of its own batch. What
+    remains for evaluation are running averages: one for all steps, as PyTorch's batch norm in a loop would have them,
+    or one for each step, as in Cooijmans et al. 2017 (arXiv:1603.09025). They change as in ``torch.nn.BatchNorm1d``
+    that is given the rows of the samples that have not ended. Where fewer than two are left they stay, and a sample
+    alone, which is its own mean, becomes β.
+
+    All of it works with leading axes as well: (M, N, C) are M networks side by side.
+
+    Args:
+        num_features: C.
+        steps: how many steps have statistics of their own; later ones share those of the last.
+        weight: what γ starts with.
+        padding: whether what follows on the end of a sequence counts as well, which is a mistake.
+        eps: is added to the variance.
+        momentum: of the running averages.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        steps: int = 1,
+        *,
+        weight: float = 1.0,
+        padding: bool = False,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.steps, self.padding, self.eps, self.momentum = steps, padding, eps, momentum
+        self.weight = nn.Parameter(torch.full((num_features,), weight))
+        self.bias = nn.Parameter(torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(steps, num_features))
+        self.register_buffer("running_var", torch.ones(steps, num_features))
+
+    def forward(self, x: Tensor, live: Tensor, step: int) -> Tensor:
+        """Normalize step ``step``, from 0; ``live``, bool of shape (N, 1), is False where a sequence has ended."""
+        own = slice(min(step, self.steps - 1), min(step, self.steps - 1) + 1)
+        mean, var = self.running_mean[..., own, :], self.running_var[..., own, :]
+        if not self.training:
+            return self._affine(x - mean, var)
+        shares = (live | self.padding).to(x.dtype)
+        count = shares.sum(-2, keepdim=True)
+        shares = (shares / count.clamp(min=1)).mT  # (1, N): a product with it is a mean over those that are left
+        batch_mean = shares @ x
+        centered = x - batch_mean
+        batch_var = shares @ centered.square()
+        with torch.no_grad():
+            momentum = self.momentum * (count > 1).to(x.dtype)
+            mean.lerp_(batch_mean, momentum)
+            var.lerp_(batch_var * count / (count - 1).clamp(min=1), momentum)
+        return self._affine(centered, batch_var)
+
+    def _affine(self, centered: Tensor, var: Tensor) -> Tensor:
+        return torch.addcmul(self.bias, centered, self.weight * (var + self.eps).rsqrt())
+
+
+class RNN(nn.Module):
+    """A classifier of sequences with a norm inside of the recurrence: (N, L, features) → (N, classes).
+
+    tanh: h_t = tanh(norm(W x_t + U h_{t-1})).
+    LSTM: i, f, o, g = norm(W x_t + U h_{t-1}), c_t = σ(f) c_{t-1} + σ(i) tanh(g), h_t = σ(o) tanh(c_t).
+
+    The hidden state at the last step of each sequence goes through a linear layer. U starts as orthogonal matrices, W
+    with Xavier's initialization, and what is added with 0, but at the gate f with 1.
+
+    Args:
+        features: of each step of the input.
+        hidden: the width of the hidden state.
+        classes: the number of outputs.
+        norm: of a step; a :class:`StepBatchNorm`, or any other over (N, C). PyTorch's batch norm counts the padding.
+        cell: "tanh" or "lstm".
+    """
+
+    def __init__(
+        self, features: int, hidden: int, classes: int, norm: Norm = layers.LayerNorm, *, cell: str = "tanh"
+    ) -> None:
+        super().__init__()
+        self.hidden, self.gated = hidden, choice(cell, ("tanh", "lstm"), "cell: the kind of recurrence") == "lstm"
+        gates = 4 if self.gated else 1
+        self.norm = made(norm, gates * hidden)
+        shift = getattr(self.norm, "bias", None)  # β, where the norm has one, is the bias
+        self.project_in = nn.Linear(features, gates * hidden, bias=shift is None)
+        self.project_hidden = nn.Linear(hidden, gates * hidden, bias=False)
+        self.head = nn.Linear(hidden, classes)
+        with torch.no_grad():
+            for of_gate in zip(
+                self.project_in.weight.chunk(gates), self.project_hidden.weight.chunk(gates), strict=True
+            ):
+                nn.init.xavier_normal_(of_gate[0])
+                nn.init.orthogonal_(of_gate[1])
+            bias = self.project_in.bias if shift is None else shift
+            bias.zero_()
+            bias[hidden : 2 * hidden] = 1.0  # of f, so that it remembers at first; nothing, where there is one gate
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits of sequences ``x``; ``mask``, bool of shape (N, L), is False at the padding, which comes last.
+
+        Of M networks side by side (:mod:`bncourse.training.stacking`), both have M as their first axis.
+        """
+        mask = x.new_ones(x.shape[:-1], dtype=torch.bool) if mask is None else mask
+        by_step = self.project_in(x.transpose(-3, -2).flatten(-3, -2)).unflatten(-2, (x.shape[-2], -1))
+        h = c = last = x.new_zeros(*mask.shape[:-1], self.hidden)
+        for step, (projected, live) in enumerate(zip(by_step.unbind(-3), mask[..., None].unbind(-2), strict=True)):
+            a = projected + self.project_hidden(h)
+            a = self.norm(a, live, step) if isinstance(self.norm, StepBatchNorm) else self.norm(a)
+            h, c = self._cell(a, c)
+            last = torch.where(live, h, last)
+        return self.head(last)
+
+    def _cell(self, a: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """The hidden state and, for an LSTM, what its cell holds."""
+        if not self.gated:
+            return a.tanh(), c
+        i, f, o = a[..., : 3 * self.hidden].sigmoid().chunk(3, -1)
+        c = f * c + i * a[..., 3 * self.hidden :].tanh()
+        return o * c.tanh(), c
+
+
 class GPT(nn.Module):
     """A small causal transformer: tokens (N, L), int64 → logits of each next token (N, L, tokens).
 

@@ -5,7 +5,8 @@ Small networks keep a processor busy with calling, not with computing. Stacked, 
 where one of them has become infinite or NaN, the others compute on.
 
 Fully connected networks can be stacked: linear layers, activations, dropout, and norms over the features, in a
-``torch.nn.Sequential`` or a model built of them. For other modules :func:`stack` raises :class:`NotStackable`.
+``torch.nn.Sequential`` or a model built of them, and recurrent networks, :class:`bncourse.models.RNN`. For other modules
+:func:`stack` raises :class:`NotStackable`.
 """
 
 import copy
@@ -128,6 +129,15 @@ class StackedFeatureNorm(nn.Module):
         return y.transpose(1, 2)
 
 
+def in_front(members: Sequence[nn.Module]) -> nn.Module:
+    """The form of a module that takes leading axes: the same, with numbers (M, *, F), one slice for each network."""
+    whole = copy.deepcopy(members[0])
+    for name, value in _own(whole):
+        join = _rows if value.dim() == 1 else torch.stack
+        setattr(whole, name, _joined([getattr(member, name) for member in members], join))
+    return whole
+
+
 def scalar(members: Sequence[nn.Module]) -> nn.Module:
     """The form of a module with one number, ``value``: that number of each network, (M, 1, 1)."""
     whole = copy.deepcopy(members[0])
@@ -169,6 +179,11 @@ def _columns(values: list[Tensor]) -> Tensor:
     return torch.stack(values)[:, :, None]
 
 
+def _rows(values: list[Tensor]) -> Tensor:
+    """Vectors of each network as rows, (M, 1, F)."""
+    return torch.stack(values)[:, None]
+
+
 def _joined(values: Sequence[Tensor | None], join: Callable[[list[Tensor]], Tensor]) -> Tensor | None:
     """Tensors as one; a parameter, of parameters."""
     if values[0] is None:
@@ -187,7 +202,8 @@ FORMS: dict[type[nn.Module], Form] = {
         (nn.Identity, nn.Dropout, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid), as_it_is
     ),
     **dict.fromkeys((models.Scale, models.Shift), scalar),
-    **dict.fromkeys((nn.Sequential, models.MLP, models.ResidualMLP, models.ResidualBranch), container),
+    models.StepBatchNorm: in_front,
+    **dict.fromkeys((nn.Sequential, models.MLP, models.ResidualMLP, models.ResidualBranch, models.RNN), container),
 }  # add to it what else may stand in a network
 
 

@@ -41,7 +41,7 @@ def train_together(plan: Plan) -> list[Run]:
         raise ValueError("expected a new network from each call of make; got the same; make it inside of make")
     whole = stack(networks)
     train, validation = _all_samples(plan)
-    check(whole, (train.x,), train.y, plan.batch_size)
+    check(whole, train.inputs, train.y, plan.batch_size)
     histories = _train(whole, plan, train, validation)
     unstack(whole, networks)
     return list(zip(networks, histories, strict=True))
@@ -67,7 +67,7 @@ def _validate(whole: nn.Module, plan: Plan, samples: "_Samples", histories: list
     """Note how good every run is on its validation part."""
     numbers = samples.numbers(torch.arange(samples.count).expand(len(plan.seeds), -1))
     with evaluation_mode(whole), torch.no_grad():
-        outputs = torch.cat([whole(samples.take(some)[0]) for some in numbers.split(EVALUATION, dim=1)], dim=1)
+        outputs = torch.cat([whole(*samples.take(some)[0]) for some in numbers.split(EVALUATION, dim=1)], dim=1)
     targets = samples.y[numbers]
     losses = _losses(plan.loss)(outputs, targets).tolist()
     for history, loss, output, target in zip(histories, losses, outputs, targets, strict=True):
@@ -84,15 +84,16 @@ class _Samples:
     """The samples of all runs: those of every seed, one after the other, or those that all seeds share."""
 
     def __init__(self, parts: Sequence[Samples], plan: Plan) -> None:
-        if any(isinstance(x, tuple) for x, _ in parts):
-            raise NotStackable("expected one tensor of inputs; got several; train such networks one by one")
-        sizes = {(x.shape, y.shape) for x, y in parts}
+        by_seed = [((x if isinstance(x, tuple) else (x,)), y) for x, y in parts]
+        sizes = {(*(values.shape for values in inputs), y.shape) for inputs, y in by_seed}
         if len(sizes) > 1:
             raise ValueError(
                 f"expected parts of the same size for every seed; got inputs and targets of {sorted(sizes)}; let the "
                 "seed decide which samples a part has, not how many"
             )
-        self.x, self.y = (torch.cat(values) if len(parts) > 1 else values[0] for values in zip(*parts, strict=True))
+        inputs, targets = zip(*by_seed, strict=True)
+        self.inputs = tuple(_one_after_the_other(values) for values in zip(*inputs, strict=True))
+        self.y = _one_after_the_other(targets)
         self.count = len(parts[0][1])  # for each run
         self.runs = len(plan.seeds) * len(plan.learning_rates)
         self._rates = len(plan.learning_rates)
@@ -100,12 +101,17 @@ class _Samples:
 
     def numbers(self, order: Tensor) -> Tensor:
         """Where the samples of every run are, (runs, n), from their numbers in the part of each seed, (seeds, n)."""
-        return (order + self._first).repeat_interleave(self._rates, dim=0).to(self.x.device)
+        return (order + self._first).repeat_interleave(self._rates, dim=0).to(self.y.device)
 
-    def take(self, numbers: Tensor) -> Samples:
-        """Inputs (runs, n, *) and targets (runs, n, *)."""
-        x = self.x.index_select(0, numbers.flatten())  # x[numbers] takes several times as long
-        return x.view(*numbers.shape, *x.shape[1:]), self.y[numbers]
+    def take(self, numbers: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Inputs, each (runs, n, *), and targets (runs, n, *)."""
+        flat = numbers.flatten()
+        taken = (values.index_select(0, flat) for values in self.inputs)  # values[numbers] takes several times as long
+        return tuple(values.view(*numbers.shape, *values.shape[1:]) for values in taken), self.y[numbers]
+
+
+def _one_after_the_other(values: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(values)) if len(values) > 1 else values[0]
 
 
 class _Step:
@@ -124,9 +130,9 @@ class _Step:
         factors = self.vector.new_tensor(factors).repeat(len(plan.seeds))  # one per run
         self.factors = torch.cat([factors.repeat_interleave(len(p.flatten()) // len(factors)) for p in self.params])
 
-    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+    def __call__(self, inputs: tuple[Tensor, ...], y: Tensor) -> Tensor:
         """The loss of each run, (runs,), before the step."""
-        losses = self.losses(self.whole(x), y)
+        losses = self.losses(self.whole(*inputs), y)
         gradients = torch.autograd.grad(losses, self.params, torch.ones_like(losses), allow_unused=True)
         if any(gradient is None for gradient in gradients):
             raise NotStackable("expected a gradient for every parameter; got None; train such networks one by one")
