@@ -6,15 +6,17 @@ transparent ground; the website swaps each for its dark value when the reader do
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox, BboxTransformTo
 
 if TYPE_CHECKING:  # the module of the claims needs PyTorch, figures do not
     from bncourse.claims.statistics import Interval
@@ -109,43 +111,65 @@ def plot_channels(x: np.ndarray, names: Sequence[str], *, ax: Axes | None = None
 
 
 def plot_index_set(
-    shape: Sequence[int], axes: Sequence[int], *, index: Sequence[int] | None = None, ax: Axes | None = None
+    shape: Sequence[int],
+    axes: Sequence[int],
+    *,
+    index: Sequence[int] | None = None,
+    seen_as: Sequence[int] | None = None,
+    param_shape: Sequence[int] | None = None,
+    label: str = "{} = {}",
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw every element of an array and fill those that share statistics with the framed one at ``index``.
 
     Args:
-        shape: (N, C) or (N, C, H, W); samples become rows, channels columns.
+        shape: (N, C), (N, C, H, W), or (N, T, D); samples become rows, channels or features columns.
         axes: the axes that are averaged over.
         index: the element in question; the first one if None.
+        seen_as: the shape to which the array is reshaped before ``axes`` are counted, as for group norm.
+        param_shape: the shape in which γ broadcasts against that; draws a dot on elements that share γ with the one
+            in question.
+        label: how the rows and columns are named, from a letter and a number.
     """
+    shape, seen_as = tuple(shape), tuple(seen_as or shape)
     index = (0,) * len(shape) if index is None else tuple(index)
-    samples, channels, *positions = shape
-    height, width = positions or (1, 1)
+    means = [1 if i in axes else n for i, n in enumerate(seen_as)]
+    filled, framed = (_reading_the_same(kept, seen_as, shape, index) for kept in (means, seen_as))
+    dotted = np.zeros_like(filled) if param_shape is None else _reading_the_same(param_shape, seen_as, shape, index)
+    samples, channels, height, width = filled.shape
     ax = _new_axes(ax, figsize=(0.5 + 0.28 * channels * (width + 0.8), 0.5 + 0.28 * samples * (height + 0.8)))
-    for element in np.ndindex(*shape):
-        n, c, h, w = (*element, 0, 0)[:4]
-        shared = all(i in axes or element[i] == index[i] for i in range(len(shape)))
-        corner = (c * (width + 0.8) + w, n * (height + 0.8) + h)
-        ax.add_patch(
-            Rectangle(
-                corner,
-                0.9,
-                0.9,
-                facecolor=BLUE if shared else "none",
-                edgecolor=BLUE if shared else MUTED,
-                lw=0.8,
-                alpha=0.9 if shared else 0.7,
-            )
-        )
-        if element == index:
+    for n, c, h, w in np.ndindex(filled.shape):
+        element, corner = (n, c, h, w), (c * (width + 0.8) + w, n * (height + 0.8) + h)
+        shared = filled[element]
+        look = {"facecolor": BLUE if shared else "none", "edgecolor": BLUE if shared else MUTED}
+        ax.add_patch(Rectangle(corner, 0.9, 0.9, lw=0.8, alpha=0.9 if shared else 0.7, **look))
+        if framed[element]:
             ax.add_patch(Rectangle(corner, 0.9, 0.9, facecolor="none", edgecolor=ORANGE, lw=3, zorder=2))
+        if dotted[element]:
+            centre = corner[0] + 0.45, corner[1] + 0.45
+            ax.plot(*centre, "o", color=PAPER if shared else INK, markersize=5, zorder=3)
     for c in range(channels):
-        ax.text(c * (width + 0.8) + width / 2, -0.35, f"c = {c}", ha="center", va="bottom")
+        name = label.format("d" if len(shape) == 3 else "c", c)
+        ax.text(c * (width + 0.8) + width / 2, -0.35, name, ha="center", va="bottom")
     for n in range(samples):
-        ax.text(-0.35, n * (height + 0.8) + height / 2, f"n = {n}", ha="right", va="center")
+        ax.text(-0.35, n * (height + 0.8) + height / 2, label.format("n", n), ha="right", va="center")
     ax.set(xlim=(-2.2, channels * (width + 0.8)), ylim=(samples * (height + 0.8), -1.6), aspect="equal")
     ax.axis("off")
     return ax
+
+
+def _reading_the_same(
+    kept: Sequence[int], seen_as: tuple[int, ...], shape: tuple[int, ...], index: tuple[int, ...]
+) -> np.ndarray:
+    """Which elements read the entry of an array of shape ``kept`` that the one at ``index`` reads.
+
+    The answer has four axes: rows and columns of blocks, and of elements in a block.
+    """
+    entries = np.broadcast_to(np.arange(math.prod(kept)).reshape(kept), seen_as).reshape(shape)
+    same = entries == entries[index]
+    if len(shape) == 3:  # (N, T, D)
+        same = same.swapaxes(1, 2)
+    return same.reshape(*same.shape, *(1,) * (4 - same.ndim))
 
 
 def plot_epsilon_gain(eps_values: Sequence[float], *, ax: Axes | None = None) -> Axes:
@@ -534,6 +558,52 @@ def plot_windows(windows: Mapping[str, Sequence[float]], rates: Sequence[float],
     ax.spines["left"].set_visible(False)
     ax.grid(visible=False)
     return ax
+
+
+def plot_dependence(
+    matrices: Mapping[str, np.ndarray], *, block: int, columns: int = 3, ax: Axes | None = None
+) -> Axes:
+    """Draw square matrices: which output, a row, depends on which input, a column, and how strongly.
+
+    A cell is darker the larger its value is beside the largest of its matrix; without a dependence it stays empty.
+
+    Args:
+        matrices: by name, values that are not negative.
+        block: so many neighbours belong together; a line stands between one block and the next.
+        columns: matrices side by side.
+    """
+    rows, size = math.ceil(len(matrices) / columns), max(len(matrix) for matrix in matrices.values())
+    across, down = 1.2 * size, 1.45 * size
+    ax = _new_axes(ax, figsize=(5.2, 5.2 * rows * down / (columns * across)))
+    for i, (name, matrix) in enumerate(matrices.items()):
+        left, top = across * (i % columns), down * (i // columns)
+        for alpha, strips in _strengths(matrix):
+            boxes = [Bbox.from_bounds(left + c, top + r, length, 1) for r, c, length in strips]
+            outlines = Path.make_compound_path(*(Path.unit_rectangle().transformed(BboxTransformTo(b)) for b in boxes))
+            ax.add_patch(PathPatch(outlines, facecolor=BLUE, alpha=alpha, lw=0))
+        for line in range(0, size + 1, block):
+            ax.plot([left, left + size], [top + line] * 2, color=MUTED, lw=0.8)
+            ax.plot([left + line] * 2, [top, top + size], color=MUTED, lw=0.8)
+        ax.text(left + size / 2, top - 0.06 * size, name, ha="center", va="bottom")
+    ax.set(xlim=(-0.02 * size, columns * across - 0.18 * size), ylim=(rows * down - 0.4 * size, -0.3 * size))
+    ax.set_aspect("equal")
+    ax.axis("off")
+    return ax
+
+
+def _strengths(matrix: np.ndarray) -> Iterator[tuple[float, list[tuple[int, int, int]]]]:
+    """Opacities, each with the strips of cells that get it: row, first column, and length.
+
+    What has less than a billionth of the largest value has no dependence.
+    """
+    share = matrix / max(matrix.max(), np.finfo(float).tiny)
+    for alpha, low, high in ((1.0, 0.3, np.inf), (0.6, 0.1, 0.3), (0.35, 0.03, 0.1), (0.2, 1e-9, 0.03)):
+        strips = []
+        for row, cells in enumerate((low <= share) & (share < high)):
+            edges = np.flatnonzero(np.diff(cells.astype(int), prepend=0, append=0))
+            strips += [(row, start, end - start) for start, end in zip(edges[::2], edges[1::2], strict=True)]
+        if strips:
+            yield alpha, strips
 
 
 def _rate(rate: float) -> str:

@@ -32,6 +32,7 @@ def test_every_function_draws_into_the_axes_it_is_given(ax):
     assert plots.plot_intervals({"a": Interval(1, 0, 2)}, xlabel="x", ax=ax) is ax
     assert plots.plot_curves([1, 2], {"a": [Interval(1, 0, 2)] * 2}, xlabel="x", ylabel="y", ax=ax) is ax
     assert plots.plot_windows({"a": [0.0, 1.0]}, [0.5, 1.0], ax=ax) is ax
+    assert plots.plot_dependence({"a": np.eye(2)}, block=1, ax=ax) is ax
     assert plots.plot_graph({"a": (0, 0), "b": (1, 0)}, [("a", "b", plots.BLUE)], ax=ax) is ax
     assert plots.plot_gradient_terms(np.ones(2), {"a": np.ones(2)}, ax=ax) is ax
     assert plots.plot_projection(np.ones(2), np.eye(2)[0], ("a", "b", "c"), ax=ax) is ax
@@ -71,6 +72,32 @@ def test_index_set_fills_the_elements_that_share_statistics(ax, shape, axes, ind
     assert len(framed) == 1
     assert framed[0].get_xy() in [patch.get_xy() for patch in filled]
     assert len(ax.patches) == np.prod(shape) + 1
+
+
+def filled_and_dotted(ax) -> tuple[set, set]:
+    """The corners of filled squares, and those of squares with a dot."""
+    squares = [patch for patch in ax.patches if to_hex(patch.get_facecolor()) == plots.BLUE and patch.get_fill()]
+    dots = [line.get_xydata()[0] - 0.45 for line in ax.lines]
+    return tuple({(round(x, 6), round(y, 6)) for x, y in found} for found in ([p.get_xy() for p in squares], dots))
+
+
+def test_index_set_of_group_norm_is_one_group_and_its_gamma_one_channel(ax):
+    grouped = {"seen_as": (2, 3, 2, 1, 2), "param_shape": (1, 3, 2, 1, 1)}
+    plots.plot_index_set((2, 6, 1, 2), (2, 3, 4), index=(1, 3, 0, 1), **grouped, ax=ax)
+    filled, dotted = filled_and_dotted(ax)
+    assert filled == {(5.6, 1.8), (6.6, 1.8), (8.4, 1.8), (9.4, 1.8)}  # channels 2 and 3 of sample 1, two pixels each
+    assert dotted == {(8.4, 0.0), (9.4, 0.0), (8.4, 1.8), (9.4, 1.8)}  # channel 3 of both samples
+    assert {line.get_color() for line in ax.lines} == {plots.PAPER, plots.INK}
+
+
+def test_index_set_of_a_sequence_has_features_side_by_side_and_positions_below_each_other(ax):
+    plots.plot_index_set((2, 3, 4), (2,), index=(1, 2, 0), param_shape=(1, 1, 4), label="{}{}", ax=ax)
+    filled, dotted = filled_and_dotted(ax)
+    assert {down for _, down in filled} == {3.8 + 2}
+    assert len(filled) == 4
+    assert {across for across, _ in dotted} == {0.0}
+    assert len(dotted) == 2 * 3
+    assert [text.get_text() for text in ax.texts] == ["d0", "d1", "d2", "d3", "n0", "n1"]
 
 
 def test_channels_are_drawn_with_their_own_mean_and_spread(ax):
@@ -396,3 +423,41 @@ def test_of_many_learning_rates_some_are_named(ax):
     rates = [2.0**k for k in range(-10, 6)]
     plots.plot_windows({"a": [0.0] * 16}, rates, ax=ax)
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1/1024", "1/128", "1/16", "1/2", "4", "32"]
+
+
+def cells_drawn(ax) -> dict[tuple[int, int], float]:
+    """The opacity of each cell (column, row) that has a filling."""
+    found = {}
+    for patch in ax.patches:
+        for outline in patch.get_path().to_polygons():
+            (left, top), (right, bottom) = outline.min(axis=0), outline.max(axis=0)
+            assert bottom - top == pytest.approx(1)
+            found |= {(round(column), round(top)): patch.get_alpha() for column in np.arange(left, right - 0.5)}
+    return found
+
+
+def test_dependence_is_darker_the_stronger_it_is_and_empty_where_there_is_none(ax):
+    matrix = np.array([[4.0, 4.0, 0.0, 0.5], [0.2, 4.0, 1e-12, 0.0], [0.01, 0.01, 2.0, 0.2], [0.0, 0.0, 0.0, 4.0]])
+    plots.plot_dependence({"a": matrix}, block=2, ax=ax)
+    opacities = [[1.0, 1.0, 0, 0.6], [0.35, 1.0, 0, 0], [0.2, 0.2, 1.0, 0.35], [0, 0, 0, 1.0]]
+    drawn = {(c, r): opacity for r, row in enumerate(opacities) for c, opacity in enumerate(row) if opacity}
+    assert cells_drawn(ax) == drawn
+    assert {to_hex(patch.get_facecolor()) for patch in ax.patches} == {plots.BLUE}
+    assert ax.get_aspect() == 1 and ax.get_ylim()[0] > ax.get_ylim()[1], "the first output is at the top"
+
+
+def test_dependence_matrices_stand_in_rows_with_lines_around_their_blocks(ax):
+    matrices = {f"norm {i}": np.eye(4) for i in range(4)}
+    plots.plot_dependence(matrices, block=2, columns=3, ax=ax)
+    assert len(ax.lines) == 4 * 6
+    assert [text.get_text() for text in ax.texts] == list(matrices)
+    centres = [text.get_position() for text in ax.texts]
+    assert centres[0][1] == centres[1][1] == centres[2][1] < centres[3][1]
+    assert centres[0][0] == centres[3][0] < centres[1][0] < centres[2][0]
+    corners = {tuple(np.round(ax.patches[3].get_path().to_polygons()[0].min(axis=0), 6))}
+    assert corners == {(0.0, 5.8)}
+
+
+def test_a_norm_that_passes_nothing_on_has_an_empty_matrix(ax):
+    plots.plot_dependence({"two values": np.zeros((2, 2))}, block=1, ax=ax)
+    assert not ax.patches
