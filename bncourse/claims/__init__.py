@@ -22,6 +22,7 @@ MODULES = (
     "learning_rate",
     "placement",
     "sequences",
+    "transformer",
 )
 CLAIMS: dict[str, Claim] = {name: import_module(f"bncourse.claims.{name}").CLAIM for name in MODULES}
 
