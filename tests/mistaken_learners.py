@@ -3067,3 +3067,1018 @@ def usual_number(model, weight_decay):
     decay = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim == 1]
     return two_groups(decay, rest, 1e-4)
+
+
+# layer_norm_forward
+
+
+def rows_of(x, eps):
+    """x̂ and 1/√(σ² + ε), over the last axis."""
+    inv_std = 1 / np.sqrt(x.var(-1, keepdims=True) + eps)
+    return (x - x.mean(-1, keepdims=True)) * inv_std, inv_std
+
+
+@mistaken("L01", "layer_norm_forward")
+def std_of_torch(x, weight, bias, eps):
+    t = torch.tensor(x)
+    var = t.var(-1, keepdim=True)
+    return weight * ((t - t.mean(-1, keepdim=True)) / torch.sqrt(var + eps)).numpy() + bias
+
+
+@mistaken("L02", "layer_norm_forward")
+def annotated(x, weight, bias, eps):
+    mean = x.mean(-1, keepdims=True)
+    std = x.std(-1, keepdims=True)
+    return weight * (x - mean) / (std + eps) + bias
+
+
+@mistaken("F03", "layer_norm_forward")
+def rows_without_eps(x, weight, bias, eps):
+    return weight * (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True) + bias
+
+
+@mistaken("F04", "layer_norm_forward")
+def root_of_rows_forgotten(x, weight, bias, eps):
+    centered = x - np.mean(x, axis=-1, keepdims=True)
+    var = np.mean(centered**2, axis=-1, keepdims=True)
+    return weight * centered / (var + eps) + bias
+
+
+@mistaken("L05", "layer_norm_forward")
+def batch_norm_pasted(x, weight, bias, eps):
+    mean, var = x.mean(axis=0), x.var(axis=0)
+    return weight * (x - mean) / np.sqrt(var + eps) + bias
+
+
+@mistaken("L05", "layer_norm_forward")
+def all_but_the_features(x, weight, bias, eps):
+    table = x.reshape(-1, x.shape[-1])
+    return (weight * (table - table.mean(0)) / np.sqrt(table.var(0) + eps) + bias).reshape(x.shape)
+
+
+@mistaken("L06", "layer_norm_forward")
+def all_of_a_sample(x, weight, bias, eps):
+    samples = x.reshape(len(x), -1)
+    x_hat = (samples - samples.mean(1, keepdims=True)) / np.sqrt(samples.var(1, keepdims=True) + eps)
+    return weight * x_hat.reshape(x.shape) + bias
+
+
+@mistaken("L14", "layer_norm_forward")
+def axis_1_of_anything(x, weight, bias, eps):
+    mean = x.mean(axis=1, keepdims=True)
+    var = x.var(axis=1, keepdims=True)
+    return weight * (x - mean) / np.sqrt(var + eps) + bias
+
+
+@mistaken("C14", "layer_norm_forward")
+def mean_of_another_shape(x, weight, bias, eps):
+    mean = x.mean(-1)
+    var = x.var(-1)
+    return weight * (x - mean) / np.sqrt(var + eps) + bias
+
+
+@mistaken("C17", "layer_norm_forward")
+def one_mean_for_all_rows(x, weight, bias, eps):
+    return weight * (x - x.mean()) / np.sqrt(x.var() + eps) + bias
+
+
+@mistaken("C06", "layer_norm_forward")
+def parameters_upright(x, weight, bias, eps):
+    return weight[:, None] * rows_of(x, eps)[0] + bias[:, None]
+
+
+@mistaken("C15", "layer_norm_forward")
+def never_turned_back(x, weight, bias, eps):
+    columns = x.T
+    x_hat = (columns - columns.mean(0)) / np.sqrt(columns.var(0) + eps)
+    return (x_hat.T * weight + bias).T
+
+
+@mistaken("F11", "layer_norm_forward")
+def only_gain(x, weight, bias, eps):
+    return weight * rows_of(x, eps)[0]
+
+
+@mistaken("F12", "layer_norm_forward")
+def only_bias(x, weight, bias, eps):
+    return rows_of(x, eps)[0] + bias
+
+
+@mistaken("F09", "layer_norm_forward")
+def parameters_swapped(x, weight, bias, eps):
+    return bias * rows_of(x, eps)[0] + weight
+
+
+@mistaken("F33", "layer_norm_forward")
+def parameters_first(x, weight, bias, eps):
+    return rows_of(weight * x + bias, eps)[0]
+
+
+@mistaken("F24", "layer_norm_forward")
+def centres_in_place(x, weight, bias, eps):
+    var = x.var(-1, keepdims=True)
+    x -= x.mean(-1, keepdims=True)
+    return weight * x / np.sqrt(var + eps) + bias
+
+
+@mistaken("F14", "layer_norm_forward")
+def eps_of_pytorch(x, weight, bias, eps):
+    return weight * rows_of(x, 1e-5)[0] + bias
+
+
+# layer_norm_backward
+
+
+def leading(a):
+    """The sum over all rows."""
+    return a.sum(tuple(range(a.ndim - 1)))
+
+
+def from_rows(dx_hat, x_hat, inv_std):
+    """dx of layer norm."""
+    mean = dx_hat.mean(-1, keepdims=True)
+    return inv_std * (dx_hat - mean - x_hat * (dx_hat * x_hat).mean(-1, keepdims=True))
+
+
+@mistaken("L07", "layer_norm_backward")
+def gamma_in_front(dy, x, weight, eps):
+    x_hat, inv_std = rows_of(x, eps)
+    dx = weight * inv_std * (dy - dy.mean(-1, keepdims=True) - x_hat * (dy * x_hat).mean(-1, keepdims=True))
+    return dx, leading(dy * x_hat), leading(dy)
+
+
+@mistaken("L10", "layer_norm_backward")
+def means_over_the_batch(dy, x, weight, eps):
+    x_hat, inv_std = rows_of(x, eps)
+    dx_hat = dy * weight
+    dx = inv_std * (dx_hat - dx_hat.mean(0) - x_hat * (dx_hat * x_hat).mean(0))
+    return dx, leading(dy * x_hat), leading(dy)
+
+
+@mistaken("L10", "layer_norm_backward")
+def with_dweight_and_dbias(dy, x, weight, eps):
+    x_hat, inv_std = rows_of(x, eps)
+    dweight, dbias = leading(dy * x_hat), leading(dy)
+    n = len(x)
+    dx = weight * inv_std / n * (n * dy - dbias - x_hat * dweight)
+    return dx, dweight, dbias
+
+
+@mistaken("L05", "layer_norm_backward")
+def gradient_of_batch_norm(dy, x, weight, eps):
+    inv_std = 1 / np.sqrt(x.var(0) + eps)
+    x_hat = (x - x.mean(0)) * inv_std
+    return backward(dy * weight, x_hat, inv_std), leading(dy * x_hat), leading(dy)
+
+
+@mistaken("L08", "layer_norm_backward")
+def parameters_summed_along_rows(dy, x, weight, eps):
+    x_hat, inv_std = rows_of(x, eps)
+    return from_rows(dy * weight, x_hat, inv_std), (dy * x_hat).sum(-1), dy.sum(-1)
+
+
+@mistaken("L09", "layer_norm_backward")
+def parameters_summed_over_axis_0(dy, x, weight, eps):
+    x_hat, inv_std = rows_of(x, eps)
+    return from_rows(dy * weight, x_hat, inv_std), (dy * x_hat).sum(0), dy.sum(0)
+
+
+@mistaken("L15", "layer_norm_backward")
+def parameters_of_a_transformer(dy, x, weight, eps):
+    x_hat, inv_std = rows_of(x, eps)
+    return from_rows(dy * weight, x_hat, inv_std), (dy * x_hat).sum((0, 1)), dy.sum((0, 1))
+
+
+@mistaken("B01", "layer_norm_backward")
+def statistics_stand_still(dy, x, weight, eps):
+    x_hat, inv_std = rows_of(x, eps)
+    return dy * weight * inv_std, leading(dy * x_hat), leading(dy)
+
+
+@mistaken("B02", "layer_norm_backward")
+def no_path_through_var(dy, x, weight, eps):
+    x_hat, inv_std = rows_of(x, eps)
+    dx_hat = dy * weight
+    return inv_std * (dx_hat - dx_hat.mean(-1, keepdims=True)), leading(dy * x_hat), leading(dy)
+
+
+@mistaken("B03", "layer_norm_backward")
+def no_path_through_mean(dy, x, weight, eps):
+    x_hat, inv_std = rows_of(x, eps)
+    dx_hat = dy * weight
+    dx = inv_std * (dx_hat - x_hat * np.mean(dx_hat * x_hat, axis=-1, keepdims=True))
+    return dx, leading(dy * x_hat), leading(dy)
+
+
+@mistaken("B04", "layer_norm_backward")
+def sums_along_rows(dy, x, weight, eps):
+    x_hat, inv_std = rows_of(x, eps)
+    g = dy * weight
+    dx = inv_std * (g - g.sum(-1, keepdims=True) - x_hat * (g * x_hat).sum(-1, keepdims=True))
+    return dx, leading(dy * x_hat), leading(dy)
+
+
+@mistaken("B05", "layer_norm_backward")
+def rows_without_gamma(dy, x, weight, eps):
+    x_hat, inv_std = rows_of(x, eps)
+    return from_rows(dy, x_hat, inv_std), leading(dy * x_hat), leading(dy)
+
+
+@mistaken("B15", "layer_norm_backward")
+def divided_by_the_batch(dy, x, weight, eps):
+    x_hat, inv_std = rows_of(x, eps)
+    n, g = len(x), dy * weight
+    dx = inv_std / n * (n * g - g.sum(-1, keepdims=True) - x_hat * (g * x_hat).sum(-1, keepdims=True))
+    return dx, leading(dy * x_hat), leading(dy)
+
+
+@mistaken("B22", "layer_norm_backward")
+def dweight_with_x(dy, x, weight, eps):
+    x_hat, inv_std = rows_of(x, eps)
+    return from_rows(dy * weight, x_hat, inv_std), leading(dy * x), leading(dy)
+
+
+@mistaken("B25", "layer_norm_backward")
+def averaged_parameters(dy, x, weight, eps):
+    x_hat, inv_std = rows_of(x, eps)
+    axes = tuple(range(x.ndim - 1))
+    return from_rows(dy * weight, x_hat, inv_std), (dy * x_hat).mean(axes), dy.mean(axes)
+
+
+@mistaken("B28", "layer_norm_backward")
+def dbias_first(dy, x, weight, eps):
+    x_hat, inv_std = rows_of(x, eps)
+    return from_rows(dy * weight, x_hat, inv_std), leading(dy), leading(dy * x_hat)
+
+
+@mistaken("B31", "layer_norm_backward")
+def single_numbers(dy, x, weight, eps):
+    x_hat, inv_std = rows_of(x, eps)
+    return from_rows(dy * weight, x_hat, inv_std), (dy * x_hat).sum(), dy.sum()
+
+
+@mistaken("B39", "layer_norm_backward")
+def nothing_summed(dy, x, weight, eps):
+    x_hat, inv_std = rows_of(x, eps)
+    return from_rows(dy * weight, x_hat, inv_std), dy * x_hat, dy
+
+
+@mistaken("L02", "layer_norm_backward")
+def std_and_eps(dy, x, weight, eps):
+    inv_std = 1 / (x.std(-1, keepdims=True) + eps)
+    x_hat = (x - x.mean(-1, keepdims=True)) * inv_std
+    return from_rows(dy * weight, x_hat, inv_std), leading(dy * x_hat), leading(dy)
+
+
+@mistaken("B37", "layer_norm_backward")
+def multiplies_dy_in_place(dy, x, weight, eps):
+    x_hat, inv_std = rows_of(x, eps)
+    dweight, dbias = leading(dy * x_hat), leading(dy)
+    dy *= weight
+    return from_rows(dy, x_hat, inv_std), dweight, dbias
+
+
+# group_norm_forward
+
+
+def planes(values):
+    """One value per channel, in a shape that lines up with axis 1 of images."""
+    return values[:, None, None]
+
+
+def within(groups, axes, eps):
+    """x̂ of an array over some of its axes."""
+    mean, var = groups.mean(axes, keepdims=True), groups.var(axes, keepdims=True)
+    return (groups - mean) / np.sqrt(var + eps)
+
+
+@mistaken("G01", "group_norm_forward")
+def every_second_channel(x, num_groups, weight, bias, eps):
+    x_hat = np.empty_like(x)
+    for g in range(num_groups):
+        x_hat[:, g::num_groups] = within(x[:, g::num_groups], (1, 2, 3), eps)
+    return planes(weight) * x_hat + planes(bias)
+
+
+@mistaken("G02", "group_norm_forward")
+def groups_first(x, num_groups, weight, bias, eps):
+    x_hat = within(x.reshape(num_groups, -1), 1, eps).reshape(x.shape)
+    return planes(weight) * x_hat + planes(bias)
+
+
+@mistaken("G02", "group_norm_forward")
+def code_for_channels_last(x, num_groups, weight, bias, eps):
+    n, c, h, w = x.shape
+    groups = x.reshape(n, h, w, num_groups, c // num_groups)
+    return planes(weight) * within(groups, (1, 2, 4), eps).reshape(x.shape) + planes(bias)
+
+
+@mistaken("G03", "group_norm_forward")
+def gamma_of_the_group(x, num_groups, weight, bias, eps):
+    y = np.zeros_like(x)
+    size = x.shape[1] // num_groups
+    for g in range(num_groups):
+        part = x[:, g * size : (g + 1) * size]
+        y[:, g * size : (g + 1) * size] = weight[g] * within(part, (1, 2, 3), eps) + bias[g]
+    return y
+
+
+@mistaken("G04", "group_norm_forward")
+def groups_of_that_size(x, num_groups, weight, bias, eps):
+    y = np.zeros_like(x)
+    for start in range(0, x.shape[1], num_groups):
+        y[:, start : start + num_groups] = within(x[:, start : start + num_groups], (1, 2, 3), eps)
+    return planes(weight) * y + planes(bias)
+
+
+@mistaken("G05", "group_norm_forward")
+def groups_over_the_batch(x, num_groups, weight, bias, eps):
+    n, c, h, w = x.shape
+    groups = x.reshape(n, num_groups, c // num_groups, h, w)
+    return planes(weight) * within(groups, (0, 2, 3, 4), eps).reshape(x.shape) + planes(bias)
+
+
+@mistaken("G06", "group_norm_forward")
+def always_two_groups(x, num_groups, weight, bias, eps):
+    halves = np.split(x, 2, axis=1)
+    x_hat = np.concatenate([within(half, (1, 2, 3), eps) for half in halves], axis=1)
+    return planes(weight) * x_hat + planes(bias)
+
+
+@mistaken("C22", "group_norm_forward")
+def still_batch_norm(x, num_groups, weight, bias, eps):
+    return planes(weight) * within(x, NHW, eps) + planes(bias)
+
+
+@mistaken("C05", "group_norm_forward")
+def whole_image(x, num_groups, weight, bias, eps):
+    return planes(weight) * within(x, (1, 2, 3), eps) + planes(bias)
+
+
+@mistaken("C02", "group_norm_forward")
+def each_plane(x, num_groups, weight, bias, eps):
+    n, c, h, w = x.shape
+    groups = x.reshape(n, num_groups, c // num_groups, h, w)
+    return planes(weight) * within(groups, (3, 4), eps).reshape(x.shape) + planes(bias)
+
+
+@mistaken("C01", "group_norm_forward")
+def channels_of_a_pixel(x, num_groups, weight, bias, eps):
+    n, c, h, w = x.shape
+    groups = x.reshape(n, num_groups, c // num_groups, h, w)
+    return planes(weight) * within(groups, 2, eps).reshape(x.shape) + planes(bias)
+
+
+@mistaken("C17", "group_norm_forward")
+def everything_at_once(x, num_groups, weight, bias, eps):
+    return planes(weight) * (x - x.mean()) / np.sqrt(x.var() + eps) + planes(bias)
+
+
+@mistaken("C06", "group_norm_forward")
+def parameters_as_they_are(x, num_groups, weight, bias, eps):
+    groups = x.reshape(len(x), num_groups, -1)
+    return weight * within(groups, 2, eps).reshape(x.shape) + bias
+
+
+@mistaken("C14", "group_norm_forward")
+def group_mean_without_axes(x, num_groups, weight, bias, eps):
+    n, c, h, w = x.shape
+    groups = x.reshape(n, num_groups, c // num_groups, h, w)
+    x_hat = (groups - groups.mean((2, 3, 4))) / np.sqrt(groups.var((2, 3, 4)) + eps)
+    return planes(weight) * x_hat.reshape(x.shape) + planes(bias)
+
+
+@mistaken("C20", "group_norm_forward")
+def last_stays_last(x, num_groups, weight, bias, eps):
+    images = np.moveaxis(x, 1, -1)
+    groups = images.reshape(*images.shape[:3], num_groups, -1)
+    return planes(weight) * within(groups, (1, 2, 4), eps).reshape(x.shape) + planes(bias)
+
+
+@mistaken("F02", "group_norm_forward")
+def eps_beside_the_std_of_a_group(x, num_groups, weight, bias, eps):
+    groups = x.reshape(len(x), num_groups, -1)
+    x_hat = (groups - groups.mean(2, keepdims=True)) / (groups.std(2, keepdims=True) + eps)
+    return planes(weight) * x_hat.reshape(x.shape) + planes(bias)
+
+
+@mistaken("F01", "group_norm_forward")
+def corrected_variance(x, num_groups, weight, bias, eps):
+    groups = x.reshape(len(x), num_groups, -1)
+    var = groups.var(2, keepdims=True, ddof=1)
+    x_hat = (groups - groups.mean(2, keepdims=True)) / np.sqrt(var + eps)
+    return planes(weight) * x_hat.reshape(x.shape) + planes(bias)
+
+
+@mistaken("C21", "group_norm_forward")
+def mean_of_the_variances(x, num_groups, weight, bias, eps):
+    n, c, h, w = x.shape
+    groups = x.reshape(n, num_groups, c // num_groups, h, w)
+    var = groups.var((3, 4), keepdims=True).mean(2, keepdims=True)
+    x_hat = (groups - groups.mean((2, 3, 4), keepdims=True)) / np.sqrt(var + eps)
+    return planes(weight) * x_hat.reshape(x.shape) + planes(bias)
+
+
+# instance_norm_forward
+
+
+@mistaken("C22", "instance_norm_forward")
+def batch_norm_of_images(x, weight, bias, eps):
+    return planes(weight) * within(x, NHW, eps) + planes(bias)
+
+
+@mistaken("C05", "instance_norm_forward")
+def a_single_group(x, weight, bias, eps):
+    groups = x.reshape(len(x), 1, -1)
+    return planes(weight) * within(groups, 2, eps).reshape(x.shape) + planes(bias)
+
+
+@mistaken("G04", "instance_norm_forward")
+def a_group_for_each_image(x, weight, bias, eps):
+    num_groups = x.shape[0]
+    groups = x.reshape(len(x), num_groups, -1)
+    return planes(weight) * within(groups, 2, eps).reshape(x.shape) + planes(bias)
+
+
+@mistaken("C01", "instance_norm_forward")
+def channels_alone(x, weight, bias, eps):
+    return planes(weight) * within(x, 1, eps) + planes(bias)
+
+
+@mistaken("C23", "instance_norm_forward")
+def lines_alone(x, weight, bias, eps):
+    return planes(weight) * within(x, -1, eps) + planes(bias)
+
+
+@mistaken("C17", "instance_norm_forward")
+def no_axes(x, weight, bias, eps):
+    return planes(weight) * (x - np.mean(x)) / np.sqrt(np.var(x) + eps) + planes(bias)
+
+
+@mistaken("C07", "instance_norm_forward")
+def as_many_rows_as_channels(x, weight, bias, eps):
+    x_hat = within(x.reshape(x.shape[1], -1), 1, eps).reshape(x.shape)
+    return planes(weight) * x_hat + planes(bias)
+
+
+@mistaken("C06", "instance_norm_forward")
+def parameters_along_the_lines(x, weight, bias, eps):
+    return weight * within(x, (2, 3), eps) + bias
+
+
+@mistaken("C14", "instance_norm_forward")
+def planes_without_axes(x, weight, bias, eps):
+    x_hat = (x - x.mean((2, 3))) / np.sqrt(x.var((2, 3)) + eps)
+    return planes(weight) * x_hat + planes(bias)
+
+
+@mistaken("F12", "instance_norm_forward")
+def gamma_left_out(x, weight, bias, eps):
+    return within(x, (2, 3), eps) + planes(bias)
+
+
+@mistaken("F11", "instance_norm_forward")
+def bias_left_out(x, weight, bias, eps):
+    return planes(weight) * within(x, (2, 3), eps)
+
+
+@mistaken("F14", "instance_norm_forward")
+def default_eps(x, weight, bias, eps):
+    return planes(weight) * within(x, (2, 3), 1e-5) + planes(bias)
+
+
+@mistaken("F24", "instance_norm_forward")
+def plane_by_plane_in_place(x, weight, bias, eps):
+    for image in x:
+        for c in range(len(image)):
+            image[c] = weight[c] * within(image[c], (0, 1), eps) + bias[c]
+    return x
+
+
+# rms_norm_forward
+
+
+def root_mean_square(x, eps):
+    return np.sqrt((x**2).mean(-1, keepdims=True) + eps)
+
+
+@mistaken("M01", "rms_norm_forward")
+def centred_first(x, weight, eps):
+    return weight * (x - x.mean(-1, keepdims=True)) / root_mean_square(x, eps)
+
+
+@mistaken("M12", "rms_norm_forward")
+def layer_norm_without_bias(x, weight, eps):
+    return weight * rows_of(x, eps)[0]
+
+
+@mistaken("M02", "rms_norm_forward")
+def by_the_std(x, weight, eps):
+    return weight * x / np.sqrt(x.var(-1, keepdims=True) + eps)
+
+
+@mistaken("M03", "rms_norm_forward")
+def length_one(x, weight, eps):
+    return weight * x / np.sqrt((x**2).sum(-1, keepdims=True) + eps)
+
+
+@mistaken("M13", "rms_norm_forward")
+def square_of_the_mean(x, weight, eps):
+    return weight * x / np.sqrt(x.mean(-1, keepdims=True) ** 2 + eps)
+
+
+@mistaken("M05", "rms_norm_forward")
+def eps_beside_the_rms(x, weight, eps):
+    return weight * x / (np.sqrt(np.mean(x**2, -1, keepdims=True)) + eps)
+
+
+@mistaken("M06", "rms_norm_forward")
+def as_gemma(x, weight, eps):
+    return (1 + weight) * x / root_mean_square(x, eps)
+
+
+@mistaken("M09", "rms_norm_forward")
+def no_root(x, weight, eps):
+    return weight * x / (np.mean(x * x, axis=-1, keepdims=True) + eps)
+
+
+@mistaken("F03", "rms_norm_forward")
+def eps_nowhere(x, weight, eps):
+    return weight * x / np.sqrt((x**2).mean(-1, keepdims=True))
+
+
+@mistaken("F14", "rms_norm_forward")
+def eps_of_llama(x, weight, eps=1e-6):
+    return weight * x / root_mean_square(x, 1e-6)
+
+
+@mistaken("F12", "rms_norm_forward")
+def gain_forgotten(x, weight, eps):
+    return x / root_mean_square(x, eps)
+
+
+@mistaken("F36", "rms_norm_forward")
+def multiplied(x, weight, eps):
+    return weight * x * root_mean_square(x, eps)
+
+
+@mistaken("F24", "rms_norm_forward")
+def divides_in_place(x, weight, eps):
+    x /= root_mean_square(x, eps)
+    return weight * x
+
+
+@mistaken("L05", "rms_norm_forward")
+def columns(x, weight, eps):
+    return weight * x / np.sqrt((x**2).mean(0) + eps)
+
+
+@mistaken("L14", "rms_norm_forward")
+def second_axis(x, weight, eps):
+    return weight * x / np.sqrt((x**2).mean(1, keepdims=True) + eps)
+
+
+@mistaken("C14", "rms_norm_forward")
+def axis_lost(x, weight, eps):
+    return weight * x / np.sqrt((x**2).mean(-1) + eps)
+
+
+@mistaken("C17", "rms_norm_forward")
+def one_for_all(x, weight, eps):
+    return weight * x / np.sqrt((x**2).mean() + eps)
+
+
+@mistaken("F33", "rms_norm_forward")
+def gain_first(x, weight, eps):
+    gained = weight * x
+    return gained / root_mean_square(gained, eps)
+
+
+# rms_norm_backward
+
+
+def of_rms(x, eps):
+    """x̂ and the inverse of the root mean square."""
+    inv = 1 / root_mean_square(x, eps)
+    return x * inv, inv
+
+
+@mistaken("M11", "rms_norm_backward")
+def formula_of_layer_norm(dy, x, weight, eps):
+    x_hat, inv = of_rms(x, eps)
+    return from_rows(dy * weight, x_hat, inv), leading(dy * x_hat)
+
+
+@mistaken("M12", "rms_norm_backward")
+def all_of_layer_norm(dy, x, weight, eps):
+    x_hat, inv_std = rows_of(x, eps)
+    return from_rows(dy * weight, x_hat, inv_std), leading(dy * x_hat)
+
+
+@mistaken("B01", "rms_norm_backward")
+def rms_stands_still(dy, x, weight, eps):
+    x_hat, inv = of_rms(x, eps)
+    return dy * weight * inv, leading(dy * x_hat)
+
+
+@mistaken("B04", "rms_norm_backward")
+def inner_product(dy, x, weight, eps):
+    x_hat, inv = of_rms(x, eps)
+    g = dy * weight
+    return inv * (g - x_hat * (g * x_hat).sum(-1, keepdims=True)), leading(dy * x_hat)
+
+
+@mistaken("B09", "rms_norm_backward")
+def plus(dy, x, weight, eps):
+    x_hat, inv = of_rms(x, eps)
+    g = dy * weight
+    return inv * (g + x_hat * (g * x_hat).mean(-1, keepdims=True)), leading(dy * x_hat)
+
+
+@mistaken("B05", "rms_norm_backward")
+def no_gain(dy, x, weight, eps):
+    x_hat, inv = of_rms(x, eps)
+    return inv * (dy - x_hat * (dy * x_hat).mean(-1, keepdims=True)), leading(dy * x_hat)
+
+
+@mistaken("L07", "rms_norm_backward")
+def gain_in_front(dy, x, weight, eps):
+    x_hat, inv = of_rms(x, eps)
+    return weight * inv * (dy - x_hat * (dy * x_hat).mean(-1, keepdims=True)), leading(dy * x_hat)
+
+
+@mistaken("L08", "rms_norm_backward")
+def gain_of_each_row(dy, x, weight, eps):
+    x_hat, inv = of_rms(x, eps)
+    g = dy * weight
+    return inv * (g - x_hat * (g * x_hat).mean(-1, keepdims=True)), (dy * x_hat).sum(-1)
+
+
+@mistaken("L09", "rms_norm_backward")
+def gain_over_axis_0(dy, x, weight, eps):
+    x_hat, inv = of_rms(x, eps)
+    g = dy * weight
+    return inv * (g - x_hat * (g * x_hat).mean(-1, keepdims=True)), (dy * x_hat).sum(axis=0)
+
+
+@mistaken("L10", "rms_norm_backward")
+def mean_over_axis_0(dy, x, weight, eps):
+    x_hat, inv = of_rms(x, eps)
+    g = dy * weight
+    return inv * (g - x_hat * (g * x_hat).mean(0)), leading(dy * x_hat)
+
+
+@mistaken("B22", "rms_norm_backward")
+def gain_of_x(dy, x, weight, eps):
+    x_hat, inv = of_rms(x, eps)
+    g = dy * weight
+    return inv * (g - x_hat * (g * x_hat).mean(-1, keepdims=True)), leading(dy * x)
+
+
+@mistaken("B25", "rms_norm_backward")
+def gain_averaged(dy, x, weight, eps):
+    x_hat, inv = of_rms(x, eps)
+    g = dy * weight
+    dweight = (dy * x_hat).reshape(-1, x.shape[-1]).mean(0)
+    return inv * (g - x_hat * (g * x_hat).mean(-1, keepdims=True)), dweight
+
+
+@mistaken("B16", "rms_norm_backward")
+def powers_of_the_rms(dy, x, weight, eps):
+    x_hat, inv = of_rms(x, eps)
+    g = dy * weight
+    return g * inv - x * inv**2 * (g * x).mean(-1, keepdims=True), leading(dy * x_hat)
+
+
+@mistaken("B12", "rms_norm_backward")
+def a_half_too_many(dy, x, weight, eps):
+    square = (x**2).mean(-1, keepdims=True) + eps
+    g = dy * weight
+    dsquare = -0.5 * (g * x).sum(-1, keepdims=True) * square**-1.5
+    return g / np.sqrt(square) + x * dsquare / x.shape[-1], leading(dy * x / np.sqrt(square))
+
+
+@mistaken("M05", "rms_norm_backward")
+def eps_outside_again(dy, x, weight, eps):
+    inv = 1 / (np.sqrt((x**2).mean(-1, keepdims=True)) + eps)
+    x_hat, g = x * inv, dy * weight
+    return inv * (g - x_hat * (g * x_hat).mean(-1, keepdims=True)), leading(dy * x_hat)
+
+
+@mistaken("B19", "rms_norm_backward")
+def eps_forgotten_on_the_way_back(dy, x, weight, eps):
+    x_hat, inv = of_rms(x, 0)
+    g = dy * weight
+    return inv * (g - x_hat * (g * x_hat).mean(-1, keepdims=True)), leading(dy * x_hat)
+
+
+@mistaken("B28", "rms_norm_backward")
+def gain_before_x(dy, x, weight, eps):
+    x_hat, inv = of_rms(x, eps)
+    g = dy * weight
+    return leading(dy * x_hat), inv * (g - x_hat * (g * x_hat).mean(-1, keepdims=True))
+
+
+# masked_batch_norm
+
+
+def scatter(rows, x, mask):
+    """Rows for the positions where mask is True, and zeros elsewhere."""
+    y = np.zeros_like(x)
+    y[mask] = rows
+    return y
+
+
+def masked_stages(x, mask):
+    """Mean, distances from it (N, L, C) and variance of the data alone."""
+    mean = x[mask].mean(0)
+    return mean, x - mean, x[mask].var(0)
+
+
+@mistaken("C13", "masked_batch_norm")
+def padding_is_data(x, mask, weight, bias, eps):
+    mean, var = x.mean((0, 1)), x.var((0, 1))
+    y = weight * (x - mean) / np.sqrt(var + eps) + bias
+    return np.where(mask[:, :, None], y, 0)
+
+
+@mistaken("C13", "masked_batch_norm")
+def a_table_of_all_positions(x, mask, weight, bias, eps):
+    rows = x.reshape(-1, x.shape[2])
+    y = weight * (rows - rows.mean(0)) / np.sqrt(rows.var(0) + eps) + bias
+    y = y.reshape(x.shape)
+    y[~mask] = 0
+    return y
+
+
+@mistaken("P01", "masked_batch_norm")
+def padding_in_the_mean(x, mask, weight, bias, eps):
+    centered = (x - x.mean((0, 1)))[mask]
+    return scatter(weight * centered / np.sqrt((centered**2).mean(0) + eps) + bias, x, mask)
+
+
+@mistaken("P02", "masked_batch_norm")
+def padding_in_the_variance(x, mask, weight, bias, eps):
+    rows = x[mask]
+    return scatter(weight * (rows - rows.mean(0)) / np.sqrt(x.var((0, 1)) + eps) + bias, x, mask)
+
+
+@mistaken("P03", "masked_batch_norm")
+def divided_by_all_positions(x, mask, weight, bias, eps):
+    rows, n = x[mask], mask.size
+    mean = rows.sum(0) / n
+    var = ((rows - mean) ** 2).sum(0) / n
+    return scatter(weight * (rows - mean) / np.sqrt(var + eps) + bias, x, mask)
+
+
+@mistaken("P04", "masked_batch_norm")
+def zeros_as_data(x, mask, weight, bias, eps):
+    x = np.where(mask[:, :, None], x, 0)
+    y = weight * (x - x.mean((0, 1))) / np.sqrt(x.var((0, 1)) + eps) + bias
+    return np.where(mask[:, :, None], y, 0)
+
+
+@mistaken("P04", "masked_batch_norm")
+def zeros_in_the_sum_of_squares(x, mask, weight, bias, eps):
+    there, n = mask[:, :, None], mask.sum()
+    x = np.where(there, x, 0)
+    mean = x.sum((0, 1)) / n
+    var = ((x - mean) ** 2).sum((0, 1)) / n  # at the padding this is the square of the mean
+    return np.where(there, weight * (x - mean) / np.sqrt(var + eps) + bias, 0)
+
+
+@mistaken("P05", "masked_batch_norm")
+def padding_normalized(x, mask, weight, bias, eps):
+    _, centered, var = masked_stages(x, mask)
+    return weight * centered / np.sqrt(var + eps) + bias
+
+
+@mistaken("P05", "masked_batch_norm")
+def bias_at_the_padding(x, mask, weight, bias, eps):
+    _, centered, var = masked_stages(x, mask)
+    x_hat = np.where(mask[:, :, None], centered / np.sqrt(var + eps), 0)
+    return weight * x_hat + bias
+
+
+@mistaken("P05", "masked_batch_norm")
+def padding_as_it_was(x, mask, weight, bias, eps):
+    _, centered, var = masked_stages(x, mask)
+    y = x.copy()
+    y[mask] = (weight * centered / np.sqrt(var + eps) + bias)[mask]
+    return y
+
+
+@mistaken("P06", "masked_batch_norm")
+def products_with_the_mask(x, mask, weight, bias, eps):
+    m = mask[:, :, None]
+    n = m.sum()
+    mean = (x * m).sum((0, 1)) / n
+    var = ((x - mean) ** 2 * m).sum((0, 1)) / n
+    return (weight * (x - mean) / np.sqrt(var + eps) + bias) * m
+
+
+@mistaken("P06", "masked_batch_norm")
+def product_at_the_end(x, mask, weight, bias, eps):
+    _, centered, var = masked_stages(x, mask)
+    return mask[:, :, None] * (weight * centered / np.sqrt(var + eps) + bias)
+
+
+@mistaken("P06", "masked_batch_norm")
+def data_by_product(x, mask, weight, bias, eps):
+    m = mask[:, :, None].astype(float)
+    x = x * m
+    mean = x.sum((0, 1)) / m.sum()
+    centered = (x - mean) * m
+    var = (centered**2).sum((0, 1)) / m.sum()
+    return (weight * centered / np.sqrt(var + eps) + bias) * m
+
+
+@mistaken("P07", "masked_batch_norm")
+def mask_marks_padding(x, mask, weight, bias, eps):
+    rows = x[~mask]
+    y = weight * (x - rows.mean(0)) / np.sqrt(rows.var(0) + eps) + bias
+    y[mask] = 0
+    return y
+
+
+@mistaken("P07", "masked_batch_norm")
+def data_set_to_zero(x, mask, weight, bias, eps):
+    _, centered, var = masked_stages(x, mask)
+    y = weight * centered / np.sqrt(var + eps) + bias
+    y[mask] = 0
+    return y
+
+
+@mistaken("P08", "masked_batch_norm")
+def another_mean_in_the_variance(x, mask, weight, bias, eps):
+    rows = x[mask]
+    var = ((rows - x.mean((0, 1))) ** 2).mean(0)
+    return scatter(weight * (rows - rows.mean(0)) / np.sqrt(var + eps) + bias, x, mask)
+
+
+@mistaken("P09", "masked_batch_norm")
+def padding_at_the_end(x, mask, weight, bias, eps):
+    lengths = mask.sum(1)
+    rows = np.concatenate([x[n, :length] for n, length in enumerate(lengths)])
+    mean, std = rows.mean(0), np.sqrt(rows.var(0) + eps)
+    y = np.zeros_like(x)
+    for n, length in enumerate(lengths):
+        y[n, :length] = weight * (x[n, :length] - mean) / std + bias
+    return y
+
+
+@mistaken("P10", "masked_batch_norm")
+def means_of_sequences(x, mask, weight, bias, eps):
+    full = [(sequence, there) for sequence, there in zip(x, mask, strict=True)]
+    with np.errstate(all="ignore"):
+        mean = np.mean([sequence[there].sum(0) / there.sum() for sequence, there in full], axis=0)
+        squares = [((sequence[there] - mean) ** 2).sum(0) / there.sum() for sequence, there in full]
+    return scatter(weight * (x[mask] - mean) / np.sqrt(np.mean(squares, axis=0) + eps) + bias, x, mask)
+
+
+@mistaken("P11", "masked_batch_norm")
+def rows_returned(x, mask, weight, bias, eps):
+    rows = x[mask]
+    return weight * (rows - rows.mean(0)) / np.sqrt(rows.var(0) + eps) + bias
+
+
+@mistaken("P12", "masked_batch_norm")
+def mask_without_an_axis(x, mask, weight, bias, eps):
+    n = mask.sum()
+    mean = np.where(mask, x, 0).sum((0, 1)) / n
+    var = np.where(mask, (x - mean) ** 2, 0).sum((0, 1)) / n
+    return np.where(mask, weight * (x - mean) / np.sqrt(var + eps) + bias, 0)
+
+
+@mistaken("C10", "masked_batch_norm")
+def each_time_step(x, mask, weight, bias, eps):
+    there = mask[:, :, None]
+    n = np.maximum(there.sum(0), 1)
+    mean = np.where(there, x, 0).sum(0) / n
+    var = np.where(there, (x - mean) ** 2, 0).sum(0) / n
+    return np.where(there, weight * (x - mean) / np.sqrt(var + eps) + bias, 0)
+
+
+@mistaken("C02", "masked_batch_norm")
+def each_sequence_alone(x, mask, weight, bias, eps):
+    y = np.zeros_like(x)
+    for n, there in enumerate(mask):
+        if there.any():
+            rows = x[n, there]
+            y[n, there] = weight * (rows - rows.mean(0)) / np.sqrt(rows.var(0) + eps) + bias
+    return y
+
+
+@mistaken("C05", "masked_batch_norm")
+def features_of_a_token(x, mask, weight, bias, eps):
+    mean, var = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+    return np.where(mask[..., None], weight * (x - mean) / np.sqrt(var + eps) + bias, 0)
+
+
+@mistaken("C06", "masked_batch_norm")
+def gamma_along_time(x, mask, weight, bias, eps):
+    _, centered, var = masked_stages(x, mask)
+    y = weight[:, None] * centered / np.sqrt(var + eps) + bias[:, None]
+    return np.where(mask[:, :, None], y, 0)
+
+
+@mistaken("C09", "masked_batch_norm")
+def divided_by_sequences(x, mask, weight, bias, eps):
+    there = mask[:, :, None]
+    mean = np.where(there, x, 0).sum((0, 1)) / len(x)
+    var = np.where(there, (x - mean) ** 2, 0).sum((0, 1)) / len(x)
+    return np.where(there, weight * (x - mean) / np.sqrt(var + eps) + bias, 0)
+
+
+@mistaken("C09", "masked_batch_norm")
+def divided_by_all_values(x, mask, weight, bias, eps):
+    there = np.broadcast_to(mask[:, :, None], x.shape)
+    n = there.sum()
+    mean = np.where(there, x, 0).sum((0, 1)) / n
+    var = np.where(there, (x - mean) ** 2, 0).sum((0, 1)) / n
+    return np.where(there, weight * (x - mean) / np.sqrt(var + eps) + bias, 0)
+
+
+@mistaken("C17", "masked_batch_norm")
+def one_mean_of_all(x, mask, weight, bias, eps):
+    rows = x[mask]
+    return scatter(weight * (rows - rows.mean()) / np.sqrt(rows.var() + eps) + bias, x, mask)
+
+
+@mistaken("F01", "masked_batch_norm")
+def one_position_less(x, mask, weight, bias, eps):
+    rows = x[mask]
+    return scatter(weight * (rows - rows.mean(0)) / np.sqrt(rows.var(0, ddof=1) + eps) + bias, x, mask)
+
+
+@mistaken("F02", "masked_batch_norm")
+def eps_beside_the_std(x, mask, weight, bias, eps):
+    rows = x[mask]
+    return scatter(weight * (rows - rows.mean(0)) / (rows.std(0) + eps) + bias, x, mask)
+
+
+@mistaken("F09", "masked_batch_norm")
+def swapped_in_sequences(x, mask, weight, bias, eps):
+    rows = x[mask]
+    return scatter(bias * (rows - rows.mean(0)) / np.sqrt(rows.var(0) + eps) + weight, x, mask)
+
+
+@mistaken("F11", "masked_batch_norm")
+def no_shift_in_sequences(x, mask, weight, bias, eps):
+    rows = x[mask]
+    return scatter(weight * (rows - rows.mean(0)) / np.sqrt(rows.var(0) + eps), x, mask)
+
+
+@mistaken("F19", "masked_batch_norm")
+def shortcut_in_sequences(x, mask, weight, bias, eps):
+    rows = x[mask]
+    mean = rows.mean(0)
+    var = (rows**2).mean(0) - mean**2
+    return scatter(weight * (rows - mean) / np.sqrt(var + eps) + bias, x, mask)
+
+
+@mistaken("F24", "masked_batch_norm")
+def padding_cleared_in_place(x, mask, weight, bias, eps):
+    x[~mask] = 0
+    mean = x.sum((0, 1)) / mask.sum()
+    centered = x - mean
+    centered[~mask] = 0
+    var = (centered**2).sum((0, 1)) / mask.sum()
+    y = weight * centered / np.sqrt(var + eps) + bias
+    y[~mask] = 0
+    return y
+
+
+# choose_norm: every wrong choice, by somebody who chooses well elsewhere
+
+GOOD_CHOICES = {
+    "phone": "batch norm",
+    "sensors": "group norm",
+    "text": "layer norm",
+    "style": "instance norm",
+    "privacy": "group norm",
+    "finetuning": "frozen batch norm",
+}
+BAD_CHOICES = {
+    "phone": {2: "frozen batch norm", 3: "layer norm", 4: "instance norm", 5: "group norm", 6: "RMS norm"},
+    "sensors": {1: "batch norm", 2: "frozen batch norm", 3: "layer norm", 4: "instance norm", 6: "RMS norm"},
+    "text": {1: "batch norm", 2: "frozen batch norm", 4: "instance norm", 5: "group norm"},
+    "style": {1: "batch norm", 2: "frozen batch norm", 3: "layer norm", 5: "group norm", 6: "RMS norm"},
+    "privacy": {1: "batch norm", 2: "frozen batch norm", 4: "instance norm"},
+    "finetuning": {1: "batch norm", 3: "layer norm", 4: "instance norm", 5: "group norm", 6: "RMS norm"},
+}
+
+
+def chooser(situation, norm):
+    """Somebody who takes this norm there."""
+
+    def choose(asked):
+        return norm if asked == situation else GOOD_CHOICES[asked]
+
+    choose.__name__ = f"{norm} for {situation}"
+    return choose
+
+
+for number, (situation, choices) in enumerate(BAD_CHOICES.items(), 1):
+    for place, norm in choices.items():
+        mistaken(f"W{number}{place}", "choose_norm")(chooser(situation, norm))

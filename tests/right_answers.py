@@ -41,7 +41,8 @@ def in_float32(function: Callable) -> Callable:
     """The function with all arrays in float32, on the way in and on the way out; it takes keywords alone."""
 
     def narrow(value):
-        return value.astype(np.float32) if isinstance(value, np.ndarray) else value
+        numbers = isinstance(value, np.ndarray) and value.dtype != bool
+        return value.astype(np.float32) if numbers else value
 
     def call(**inputs):
         result = function(**{name: narrow(value) for name, value in inputs.items()})
@@ -1997,6 +1998,604 @@ def groups_by_itertools(model, weight_decay):
     ordered = sorted(model.parameters(), key=matrix)
     groups = [(key, tuple(members)) for key, members in itertools.groupby(ordered, matrix)]
     return [{"params": (p for p in members), "weight_decay": weight_decay * key} for key, members in groups]
+
+
+# layer_norm_forward
+
+
+def as_rows(x):
+    """(*, D) as a table with one row for each position."""
+    return x.reshape(-1, x.shape[-1])
+
+
+@right("compact", "layer_norm_forward")
+def layer_norm(x, weight, bias, eps):
+    return weight * (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps) + bias
+
+
+@right("plain numbers, row by row", "layer_norm_forward")
+def layer_norm_of_numbers(x, weight, bias, eps):
+    y = np.empty(x.shape)
+    for place in itertools.product(*map(range, x.shape[:-1])):
+        row = x[place].tolist()
+        mean, var = statistics.fmean(row), statistics.pvariance(row)
+        for d, value in enumerate(row):
+            y[(*place, d)] = weight[d] * (value - mean) / math.sqrt(var + eps) + bias[d]
+    return y
+
+
+@right("batch norm of the transposed table", "layer_norm_forward")
+def layer_norm_by_batch_norm(x, weight, bias, eps):
+    return (normalize(as_rows(x).T, eps).T * weight + bias).reshape(x.shape)
+
+
+@right("centring matrix", "layer_norm_forward")
+def layer_norm_by_a_matrix(x, weight, bias, eps):
+    d = x.shape[-1]
+    u = x.astype(np.float64) @ (np.eye(d) - 1 / d)
+    return u * weight / np.sqrt(np.einsum("...d,...d->...", u, u)[..., None] / d + eps) + bias
+
+
+@right("one row after the other, along an axis", "layer_norm_forward")
+def layer_norm_along_an_axis(x, weight, bias, eps):
+    return np.apply_along_axis(lambda row: weight * (row - row.mean()) / np.hypot(row.std(), eps**0.5) + bias, -1, x)
+
+
+@right("welford", "layer_norm_forward")
+def layer_norm_by_welford(x, weight, bias, eps):
+    m, mean, m2 = welford(np.moveaxis(x, -1, 0))
+    return weight * ((x - mean[..., None]) / np.sqrt(m2 / m + eps)[..., None]) + bias
+
+
+@right("pairwise differences", "layer_norm_forward")
+def layer_norm_by_pairs(x, weight, bias, eps):
+    differences = x[..., :, None] - x[..., None, :]
+    var = (differences**2).mean((-2, -1))[..., None] / 2
+    return differences.mean(-1) * (var + eps) ** -0.5 * weight + bias
+
+
+@right("torch's function", "layer_norm_forward")
+def layer_norm_by_torch(x, weight, bias, eps):
+    x, weight, bias = map(torch.tensor, (x, weight, bias))
+    return torch.nn.functional.layer_norm(x, weight.shape, weight, bias, eps).numpy()
+
+
+@right("torch's batch norm, with the rows as channels", "layer_norm_forward")
+def layer_norm_by_torch_batch_norm(x, weight, bias, eps):
+    rows = torch.tensor(as_rows(x))[None]
+    x_hat = torch.nn.functional.batch_norm(rows, None, None, training=True, eps=eps)[0]
+    return x_hat.numpy().reshape(x.shape) * weight + bias
+
+
+# layer_norm_backward
+
+
+def complex_steps_along_rows(function, dy, x):
+    """Σ dy · ∂f/∂x for a function of single rows: the value in one column is nudged in all rows at once."""
+    nudges = 1e-30j * np.eye(x.shape[-1])
+    return np.stack([(dy * function(x + nudge).imag).sum(-1) / 1e-30 for nudge in nudges], -1)
+
+
+@right("compact", "layer_norm_backward")
+def layer_norm_gradient(dy, x, weight, eps):
+    mean, var = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+    inv_std = 1 / np.sqrt(var + eps)
+    x_hat, dx_hat = (x - mean) * inv_std, dy * weight
+    dx = inv_std * (dx_hat - dx_hat.mean(-1, keepdims=True) - x_hat * (dx_hat * x_hat).mean(-1, keepdims=True))
+    axes = tuple(range(x.ndim - 1))
+    return dx, (dy * x_hat).sum(axes), dy.sum(axes)
+
+
+@right("batch norm of the transposed table, without its γ", "layer_norm_backward")
+def layer_norm_gradient_by_batch_norm(dy, x, weight, eps):
+    rows, g = as_rows(x).T, as_rows(dy * weight).T
+    dx = backward(g, rows, np.ones(rows.shape[1], x.dtype), eps)[0].T.reshape(x.shape)
+    x_hat = normalize(rows, eps).T
+    return dx, np.einsum("nd,nd->d", as_rows(dy), x_hat), as_rows(dy).sum(0)
+
+
+@right("stages", "layer_norm_backward")
+def layer_norm_gradient_by_stages(dy, x, weight, eps):
+    d, keep = x.shape[-1], {"axis": -1, "keepdims": True}
+    u = x - x.mean(**keep)
+    std = np.sqrt((u * u).mean(**keep) + eps)
+    dx_hat = dy * weight
+    dstd = -(dx_hat * u).sum(**keep) / std**2
+    dvar = dstd / (2 * std)
+    du = dx_hat / std + 2 * u * dvar / d
+    dx = du - du.sum(**keep) / d
+    return dx, as_rows(dy * u / std).sum(0), as_rows(dy).sum(0)
+
+
+@right("Jacobian of each row", "layer_norm_backward")
+def layer_norm_gradient_by_jacobians(dy, x, weight, eps):
+    d = x.shape[-1]
+    dx, dweight = np.zeros(x.shape), np.zeros(d)
+    for place in np.ndindex(x.shape[:-1]):
+        row = x[place].astype(np.float64)
+        std = np.sqrt(row.var() + eps)
+        x_hat = (row - row.mean()) / std
+        jacobian = np.diag(weight) @ (np.eye(d) - 1 / d - np.outer(x_hat, x_hat) / d) / std
+        dx[place] = dy[place] @ jacobian
+        dweight += dy[place] * x_hat
+    return [dx, dweight, np.add.reduce(as_rows(dy))]
+
+
+@right("plain numbers", "layer_norm_backward")
+def layer_norm_gradient_of_numbers(dy, x, weight, eps):
+    d = x.shape[-1]
+    dx, dweight, dbias = np.zeros(x.shape), [0.0] * d, [0.0] * d
+    for place in itertools.product(*map(range, x.shape[:-1])):
+        row, g = x[place].tolist(), dy[place].tolist()
+        mean = math.fsum(row) / d
+        std = math.sqrt(math.fsum((value - mean) ** 2 for value in row) / d + eps)
+        x_hat = [(value - mean) / std for value in row]
+        c1 = math.fsum(g[j] * weight[j] for j in range(d)) / d
+        c2 = math.fsum(g[j] * weight[j] * x_hat[j] for j in range(d)) / d
+        for j in range(d):
+            dx[(*place, j)] = (g[j] * weight[j] - c1 - x_hat[j] * c2) / std
+            dweight[j] += g[j] * x_hat[j]
+            dbias[j] += g[j]
+    return dx, np.array(dweight), np.array(dbias)
+
+
+@right("complex step", "layer_norm_backward")
+def layer_norm_gradient_by_complex_steps(dy, x, weight, eps):
+    def x_hat(x):
+        u = x - x.mean(-1, keepdims=True)
+        return u / np.sqrt((u**2).mean(-1, keepdims=True) + eps)
+
+    x = x.astype(np.float64)
+    axes = tuple(range(x.ndim - 1))
+    return complex_steps_along_rows(x_hat, dy * weight, x), (dy * x_hat(x)).sum(axes), dy.sum(axes)
+
+
+@right("autograd of torch's function", "layer_norm_backward")
+def layer_norm_gradient_by_autograd(dy, x, weight, eps):
+    leaves = [torch.tensor(a, requires_grad=True) for a in (x, weight, np.zeros_like(weight))]
+    y = torch.nn.functional.layer_norm(leaves[0], weight.shape, *leaves[1:], eps)
+    return tuple(grad.numpy() for grad in torch.autograd.grad(y, leaves, torch.tensor(dy)))
+
+
+@right("torch's kernel", "layer_norm_backward")
+def layer_norm_gradient_by_a_kernel(dy, x, weight, eps):
+    dy, x, weight = map(torch.tensor, (dy, x, weight))
+    _, mean, inv_std = torch.native_layer_norm(x, weight.shape, weight, None, eps)
+    kernel = torch.ops.aten.native_layer_norm_backward
+    grads = kernel(dy, x, weight.shape, mean, inv_std, weight, torch.zeros_like(weight), [True, True, True])
+    return tuple(grad.numpy() for grad in grads)
+
+
+# group_norm_forward
+
+
+@right("an axis for the groups", "group_norm_forward")
+def group_norm(x, num_groups, weight, bias, eps):
+    grouped = x.reshape(len(x), num_groups, -1)
+    mean, var = grouped.mean(2, keepdims=True), grouped.var(2, keepdims=True)
+    x_hat = ((grouped - mean) / np.sqrt(var + eps)).reshape(x.shape)
+    return weight[:, None, None] * x_hat + bias[:, None, None]
+
+
+@right("loops over images and groups", "group_norm_forward")
+def group_norm_in_loops(x, num_groups, weight, bias, eps):
+    y, size = np.empty_like(x), x.shape[1] // num_groups
+    for n, start in itertools.product(range(len(x)), range(0, x.shape[1], size)):
+        group = slice(start, start + size)
+        values = x[n, group]
+        x_hat = (values - values.mean()) / (values.var() + eps) ** 0.5
+        y[n, group] = x_hat * weight[group, None, None] + bias[group, None, None]
+    return y
+
+
+@right("split and joined", "group_norm_forward")
+def group_norm_of_parts(x, num_groups, weight, bias, eps):
+    axes, parts = (1, 2, 3), []
+    for part in np.split(x, num_groups, axis=1):
+        u = part - part.mean(axes, keepdims=True)
+        parts.append(u / np.sqrt(np.square(u).mean(axes, keepdims=True) + eps))
+    return np.concatenate(parts, axis=1) * across(weight, x) + across(bias, x)
+
+
+@right("a matrix of memberships", "group_norm_forward")
+def group_norm_by_membership(x, num_groups, weight, bias, eps):
+    member = np.repeat(np.eye(num_groups), x.shape[1] // num_groups, axis=1)  # (G, C)
+    values = x.size / len(x) / num_groups
+    u = x - np.einsum("nchw,gc,gd->nd", x.astype(np.float64), member, member)[..., None, None] / values
+    var = np.einsum("nchw,nchw,gc,gd->nd", u, u, member, member) / values
+    return np.einsum("nchw,nc,c->nchw", u, (var + eps) ** -0.5, weight) + bias[:, None, None]
+
+
+@right("plain numbers", "group_norm_forward")
+def group_norm_of_numbers(x, num_groups, weight, bias, eps):
+    channels, y = x.shape[1], np.empty(x.shape)
+    group_of = [c * num_groups // channels for c in range(channels)]
+    for n, image in enumerate(x):
+        for g in range(num_groups):
+            own = [c for c in range(channels) if group_of[c] == g]
+            values = [value for c in own for value in image[c].ravel().tolist()]
+            mean, std = statistics.fmean(values), math.sqrt(statistics.pvariance(values) + eps)
+            for c in own:
+                y[n, c] = [[weight[c] * (v - mean) / std + bias[c] for v in line] for line in image[c].tolist()]
+    return y
+
+
+@right("channels last", "group_norm_forward")
+def group_norm_channels_last(x, num_groups, weight, bias, eps):
+    images = np.moveaxis(x, 1, -1)
+    grouped = images.reshape(*images.shape[:3], num_groups, -1)
+    u = grouped - grouped.mean((1, 2, 4), keepdims=True)
+    x_hat = u / np.sqrt((u * u).mean((1, 2, 4), keepdims=True) + eps)
+    return np.moveaxis(x_hat.reshape(images.shape) * weight + bias, -1, 1)
+
+
+@right("batch norm with every group as a channel", "group_norm_forward")
+def group_norm_by_batch_norm(x, num_groups, weight, bias, eps):
+    x_hat = normalize(x.reshape(1, len(x) * num_groups, -1), eps).reshape(x.shape)
+    return weight.reshape(1, -1, 1, 1) * x_hat + bias.reshape(1, -1, 1, 1)
+
+
+@right("torch's function", "group_norm_forward")
+def group_norm_by_torch(x, num_groups, weight, bias, eps):
+    x, weight, bias = map(torch.tensor, (x, weight, bias))
+    return torch.nn.functional.group_norm(x, num_groups, weight, bias, eps).numpy()
+
+
+# instance_norm_forward
+
+
+@right("group norm with a group for each channel", "instance_norm_forward")
+def instance_norm(x, weight, bias, eps):
+    return group_norm(x, x.shape[1], weight, bias, eps)
+
+
+@right("means over the positions", "instance_norm_forward")
+def instance_norm_over_positions(x, weight, bias, eps):
+    mean, var = x.mean((2, 3), keepdims=True), x.var((2, 3), keepdims=True)
+    return weight[:, None, None] * (x - mean) / np.sqrt(var + eps) + bias[:, None, None]
+
+
+@right("loops over images and channels", "instance_norm_forward")
+def instance_norm_in_loops(x, weight, bias, eps):
+    y = np.zeros_like(x)
+    for n in range(len(x)):
+        for c, plane in enumerate(x[n]):
+            y[n, c] = weight[c] * (plane - np.mean(plane)) / math.sqrt(np.var(plane) + eps) + bias[c]
+    return y
+
+
+@right("batch norm, image by image", "instance_norm_forward")
+def instance_norm_by_batch_norm(x, weight, bias, eps):
+    return np.concatenate([forward_images_as_a_table(image[None], weight, bias, eps) for image in x])
+
+
+@right("layer norm of the planes", "instance_norm_forward")
+def instance_norm_by_layer_norm(x, weight, bias, eps):
+    planes = x.reshape(*x.shape[:2], -1)
+    ones = np.ones(planes.shape[-1], x.dtype)
+    x_hat = layer_norm(planes, ones, 0 * ones, eps)
+    return (np.einsum("ncp,c->ncp", x_hat, weight) + bias[:, None]).reshape(x.shape)
+
+
+@right("welford", "instance_norm_forward")
+def instance_norm_by_welford(x, weight, bias, eps):
+    pixels = x.reshape(*x.shape[:2], -1)
+    m, mean, m2 = welford(np.moveaxis(pixels, -1, 0))
+    x_hat = (x - mean[..., None, None]) / np.sqrt(m2 / m + eps)[..., None, None]
+    return x_hat * across(weight, x) + across(bias, x)
+
+
+@right("torch's function", "instance_norm_forward")
+def instance_norm_by_torch(x, weight, bias, eps):
+    x, weight, bias = map(torch.tensor, (x, weight, bias))
+    return torch.nn.functional.instance_norm(x, weight=weight, bias=bias, eps=eps).numpy()
+
+
+# rms_norm_forward
+
+
+@right("compact", "rms_norm_forward")
+def rms_norm(x, weight, eps):
+    return weight * x / np.sqrt((x**2).mean(-1, keepdims=True) + eps)
+
+
+@right("plain numbers, row by row", "rms_norm_forward")
+def rms_norm_of_numbers(x, weight, eps):
+    y = np.empty(x.shape)
+    for place in np.ndindex(x.shape[:-1]):
+        row = x[place].tolist()
+        rms = math.sqrt(math.fsum(value * value for value in row) / len(row) + eps)
+        y[place] = [gain * value / rms for gain, value in zip(weight, row, strict=True)]
+    return y
+
+
+@right("length of the row", "rms_norm_forward")
+def rms_norm_by_length(x, weight, eps):
+    d = x.shape[-1]
+    length = np.linalg.norm(x, axis=-1, keepdims=True)
+    return math.sqrt(d) * weight * x / np.hypot(length, math.sqrt(d * eps))
+
+
+@right("eps as one more value", "rms_norm_forward")
+def rms_norm_with_a_column_for_eps(x, weight, eps):
+    d = x.shape[-1]
+    longer = np.append(x, np.full((*x.shape[:-1], 1), math.sqrt(d * eps)), axis=-1)
+    return x / np.linalg.norm(longer, axis=-1)[..., None] * (weight * d**0.5)
+
+
+@right("einsum", "rms_norm_forward")
+def rms_norm_by_einsum(x, weight, eps):
+    inv = (np.einsum("...d,...d->...", x, x) / x.shape[-1] + eps) ** -0.5
+    return np.einsum("...d,...,d->...d", x, inv, weight)
+
+
+@right("mean and variance", "rms_norm_forward")
+def rms_norm_of_moments(x, weight, eps):
+    square = x.var(-1, keepdims=True) + x.mean(-1, keepdims=True) ** 2
+    return x * (square + eps) ** -0.5 * weight
+
+
+@right("scaled by the largest value", "rms_norm_forward")
+def rms_norm_of_scaled(x, weight, eps):
+    largest = np.abs(x).max(-1, keepdims=True) + 1
+    scaled = x / largest
+    return scaled / np.sqrt((scaled**2).mean(-1, keepdims=True) + eps / largest**2) * weight
+
+
+@right("torch's function", "rms_norm_forward")
+def rms_norm_by_torch(x, weight, eps):
+    x, weight = torch.tensor(x), torch.tensor(weight)
+    return torch.nn.functional.rms_norm(x, weight.shape, weight, eps).numpy()
+
+
+# rms_norm_backward
+
+
+@right("compact", "rms_norm_backward")
+def rms_norm_gradient(dy, x, weight, eps):
+    inv = 1 / np.sqrt((x**2).mean(-1, keepdims=True) + eps)
+    x_hat, dx_hat = x * inv, dy * weight
+    dx = inv * (dx_hat - x_hat * (dx_hat * x_hat).mean(-1, keepdims=True))
+    return dx, as_rows(dy * x_hat).sum(0)
+
+
+@right("in terms of x", "rms_norm_backward")
+def rms_norm_gradient_of_x(dy, x, weight, eps):
+    r = (np.square(x).mean(-1) + eps) ** -0.5
+    g = dy * weight
+    inner = np.einsum("...d,...d->...", g, x) / x.shape[-1]
+    dx = g * r[..., None] - x * (r**3 * inner)[..., None]
+    return dx, np.einsum("nd,nd,n->d", as_rows(dy), as_rows(x), r.ravel())
+
+
+@right("stages", "rms_norm_backward")
+def rms_norm_gradient_by_stages(dy, x, weight, eps):
+    d, keep = x.shape[-1], {"axis": -1, "keepdims": True}
+    rms = np.sqrt((x * x).sum(**keep) / d + eps)
+    dx_hat = dy * weight
+    drms = -(dx_hat * x).sum(**keep) / rms**2
+    dsquare = drms / (2 * rms)
+    dx = dx_hat / rms + 2 * x * dsquare / d
+    return dx, (dy * x / rms).sum(tuple(range(x.ndim - 1)))
+
+
+@right("Jacobian of each row", "rms_norm_backward")
+def rms_norm_gradient_by_jacobians(dy, x, weight, eps):
+    d = x.shape[-1]
+    dx, dweight = np.zeros(x.shape), np.zeros(d)
+    for place in np.ndindex(x.shape[:-1]):
+        rms = np.sqrt(x[place].astype(np.float64) @ x[place] / d + eps)
+        x_hat = x[place] / rms
+        dx[place] = (np.eye(d) - np.outer(x_hat, x_hat) / d) @ (weight * dy[place]) / rms
+        dweight += dy[place] * x_hat
+    return dx, dweight
+
+
+@right("plain numbers", "rms_norm_backward")
+def rms_norm_gradient_of_numbers(dy, x, weight, eps):
+    d = x.shape[-1]
+    dx, dweight = np.zeros(x.shape), np.zeros(d)
+    for place in itertools.product(*map(range, x.shape[:-1])):
+        row, g = x[place].tolist(), (weight * dy[place]).tolist()
+        square = math.fsum(value**2 for value in row) / d + eps
+        shared = math.fsum(a * b for a, b in zip(g, row, strict=True)) / d / square
+        for j in range(d):
+            dx[(*place, j)] = (g[j] - row[j] * shared) / math.sqrt(square)
+            dweight[j] += dy[(*place, j)] * row[j] / math.sqrt(square)
+    return dx, dweight
+
+
+@right("complex step", "rms_norm_backward")
+def rms_norm_gradient_by_complex_steps(dy, x, weight, eps):
+    def x_hat(x):
+        return x / np.sqrt((x**2).mean(-1, keepdims=True) + eps)
+
+    x = x.astype(np.float64)
+    return complex_steps_along_rows(x_hat, dy * weight, x), as_rows(dy * x_hat(x)).sum(0)
+
+
+@right("autograd of torch's function", "rms_norm_backward")
+def rms_norm_gradient_by_autograd(dy, x, weight, eps):
+    x, weight = (torch.tensor(a, requires_grad=True) for a in (x, weight))
+    torch.nn.functional.rms_norm(x, weight.shape, weight, eps).backward(torch.tensor(dy))
+    return x.grad.numpy(), weight.grad.numpy()
+
+
+@right("torch's vjp of its own code", "rms_norm_backward")
+def rms_norm_gradient_by_vjp(dy, x, weight, eps):
+    def forward(x, weight):
+        return weight * x * (x.square().mean(-1, keepdim=True) + eps).rsqrt()
+
+    dy, x, weight = map(torch.tensor, (dy, x, weight))
+    return [grad.numpy() for grad in torch.func.vjp(forward, x, weight)[1](dy)]
+
+
+# masked_batch_norm
+
+
+@right("a table of the data", "masked_batch_norm")
+def masked_by_table(x, mask, weight, bias, eps):
+    rows = x[mask]
+    y = np.zeros_like(x)
+    y[mask] = weight * (rows - rows.mean(0)) / np.sqrt(rows.var(0) + eps) + bias
+    return y
+
+
+@right("np.where", "masked_batch_norm")
+def masked_by_where(x, mask, weight, bias, eps):
+    there, n = mask[..., np.newaxis], mask.sum()
+    mean = np.where(there, x, 0).sum(axis=(0, 1)) / n
+    centered = np.where(there, x - mean, 0)
+    var = (centered**2).sum(axis=(0, 1)) / n
+    return np.where(there, weight * centered / np.sqrt(var + eps) + bias, 0)
+
+
+@right("loops", "masked_batch_norm")
+def masked_in_loops(x, mask, weight, bias, eps):
+    y = np.zeros(x.shape)
+    places = [(n, i) for n, row in enumerate(mask) for i, there in enumerate(row) if there]
+    for c in range(x.shape[2]):
+        values = [float(x[n, i, c]) for n, i in places]
+        mean = sum(values) / len(values)
+        std = math.sqrt(sum((value - mean) ** 2 for value in values) / len(values) + eps)
+        for (n, i), value in zip(places, values, strict=True):
+            y[n, i, c] = weight[c] * (value - mean) / std + bias[c]
+    return y
+
+
+@right("NaN in the padding", "masked_batch_norm")
+def masked_by_nan(x, mask, weight, bias, eps):
+    x = np.where(mask[:, :, None], x, np.nan)
+    y = (x - np.nanmean(x, (0, 1))) / np.sqrt(np.nanvar(x, (0, 1)) + eps) * weight + bias
+    y[~mask] = 0
+    return y
+
+
+@right("a masked array", "masked_batch_norm")
+def masked_by_numpy(x, mask, weight, bias, eps):
+    x = np.ma.array(x, mask=np.repeat(~mask[:, :, None], x.shape[2], axis=2))
+    y = (x - x.mean(axis=(0, 1))) / np.sqrt(x.var(axis=(0, 1)).data + eps) * weight + bias
+    return y.filled(0)
+
+
+@right("where=", "masked_batch_norm")
+def masked_by_argument(x, mask, weight, bias, eps):
+    there = np.broadcast_to(mask[..., None], x.shape)
+    mean, var = x.mean((0, 1), where=there), x.var((0, 1), where=there)
+    y = np.zeros_like(x)
+    np.copyto(y, (x - mean) * (weight / np.sqrt(var + eps)) + bias, where=there)
+    return y
+
+
+@right("einsum with weights", "masked_batch_norm")
+def masked_by_einsum(x, mask, weight, bias, eps):
+    share = mask / mask.sum()
+    clean = np.nan_to_num(x * 1.0)
+    clean[~mask] = 0
+    mean = np.einsum("nl,nlc->c", share, clean)
+    centered = clean - mean
+    var = np.einsum("nl,nlc,nlc->c", share, centered, centered)
+    scale = weight / np.sqrt(var + eps)
+    return np.einsum("nl,nlc->nlc", mask, centered * scale + bias)
+
+
+@right("Welford", "masked_batch_norm")
+def masked_by_welford(x, mask, weight, bias, eps):
+    flat, there = x.reshape(-1, x.shape[-1]), mask.ravel()
+    n, mean, m2 = welford(flat[there])
+    y = np.zeros_like(flat)
+    y[there] = bias + weight * (flat[there] - mean) / np.sqrt(m2 / n + eps)
+    return y.reshape(x.shape)
+
+
+@right("sequences of their own length", "masked_batch_norm")
+def masked_by_list(x, mask, weight, bias, eps):
+    data = np.concatenate([sequence[there] for sequence, there in zip(x, mask, strict=True)])
+    mean, std = np.mean(data, axis=0), np.sqrt(np.var(data, axis=0) + eps)
+    normal = iter(weight * (data - mean) / std + bias)
+    empty = np.zeros(x.shape[2])
+    return np.array([[next(normal) if there else empty for there in row] for row in mask])
+
+
+@right("PyTorch", "masked_batch_norm")
+def masked_by_torch(x, mask, weight, bias, eps):
+    y, there = torch.zeros(x.shape, dtype=torch.float64), torch.from_numpy(mask)
+    parameters = (torch.from_numpy(np.array(value, float)) for value in (weight, bias))
+    rows = torch.from_numpy(np.array(x, float))[there]
+    y[there] = torch.nn.functional.batch_norm(rows, None, None, *parameters, training=True, eps=eps)
+    return y.numpy()
+
+
+# choose_norm
+
+FITTING = {
+    "phone": "batch norm",
+    "sensors": "group norm",
+    "text": "layer norm",
+    "style": "instance norm",
+    "privacy": "group norm",
+    "finetuning": "frozen batch norm",
+}
+
+
+right("a dict", "choose_norm")(lambda situation: FITTING[situation])
+
+
+@right("if", "choose_norm")
+def norm_by_if(situation):
+    if situation == "phone":
+        return "batch norm"
+    if situation in ("sensors", "privacy"):
+        return "group norm"
+    if situation == "text":
+        return "RMS norm"
+    if situation == "style":
+        return "instance norm"
+    return "frozen batch norm"
+
+
+@right("match", "choose_norm")
+def norm_by_match(situation):
+    match situation:
+        case "text" | "privacy":
+            return "layer norm"
+        case "sensors":
+            return "Group Norm"
+        case "style":
+            return "Instance Norm"
+        case "finetuning":
+            return "Frozen batch norm"
+        case _:
+            return "Batch norm"
+
+
+@right("names of classes", "choose_norm")
+def norm_as_class(situation):
+    names = "BatchNorm2d GroupNorm RMSNorm InstanceNorm2d RMSNorm FrozenBatchNorm2d"
+    return dict(zip(FITTING, names.split(), strict=True))[situation]
+
+
+@right("names with their module", "choose_norm")
+def norm_of_torch(situation):
+    where = {"phone": "BatchNorm2d", "sensors": "GroupNorm", "style": "InstanceNorm2d", "finetuning": None}
+    name = where.get(situation, "LayerNorm")
+    return "batch norm (frozen)" if name is None else f"torch.nn.{name}"
+
+
+@right("written out, and short", "choose_norm")
+def norm_in_other_words(situation):
+    words = ["BN", "GN", "LN", "IN", "group-normalization", "frozen batch normalisation"]
+    return words[list(FITTING).index(situation)]
+
+
+@right("spelled as they come", "choose_norm")
+def norm_in_any_spelling(situation):
+    return f" {FITTING[situation].upper().replace(' ', '_')}\n"
+
+
+@right("a text of NumPy", "choose_norm")
+def norm_from_an_array(situation):
+    return np.array(list(FITTING.values()))[list(FITTING).index(situation)]
 
 
 # The first answer to each exercise in float32, if it takes arrays itself; pytorch_momentum takes none

@@ -13,7 +13,7 @@ import torch
 from torch.nn.utils import fuse_conv_bn_weights
 
 from bncourse import functional, layers, reference
-from bncourse.checks import EXERCISES, chapter_05, check, exercise_named, fresh_probe
+from bncourse.checks import EXERCISES, chapter_05, chapter_12, check, exercise_named, fresh_probe
 from bncourse.checks.compare import all_same, deviations
 from bncourse.checks.exercise import Mistake, Operation, Probe, step
 from bncourse.checks.limits import OutOfTime, time_limit
@@ -67,6 +67,12 @@ def truth(exercise, inputs):
         y, leaves = torch_batch_norm(x, given["weight"], given["bias"], eps)
         grads = torch.autograd.grad(y, leaves, torch.tensor(given["dy"], dtype=torch.float64))
         return [y, *grads, torch.tensor(0)]
+    if exercise == "masked_batch_norm":
+        y, there = torch.zeros(x.shape, dtype=torch.float64), torch.tensor(given["mask"])
+        y[there] = torch_batch_norm(x[given["mask"]], given["weight"], given["bias"], eps)[0]
+        return [y]
+    if exercise.startswith(("layer_norm", "group_norm", "instance_norm", "rms_norm")):
+        return family_truth(exercise.removesuffix("_forward").removesuffix("_backward"), given)
     if exercise == "batch_norm_eval":
         return [evaluate(given)[0]]
     if exercise == "batch_norm_eval_backward":
@@ -77,6 +83,19 @@ def truth(exercise, inputs):
         *layer, gamma, beta = (None if given[name] is None else torch.tensor(given[name]) for name in names)
         return fuse_conv_bn_weights(*layer, eps, gamma, beta)
     return None
+
+
+def family_truth(norm, given):
+    """The output of another norm than batch norm, or if dy is given its gradients."""
+    names = ("x", "weight", "bias") if norm != "rms_norm" else ("x", "weight")
+    given = {"bias": 0 * given["weight"], **given}
+    x, *params = leaves = [torch.tensor(given[name], dtype=torch.float64, requires_grad=True) for name in names]
+    function, eps = getattr(torch.nn.functional, norm), given["eps"]
+    if norm == "instance_norm":
+        y = function(x, weight=params[0], bias=params[1], eps=eps)
+    else:
+        y = function(x, given.get("num_groups", given["weight"].shape), *params, eps)
+    return [y] if "dy" not in given else torch.autograd.grad(y, leaves, torch.tensor(given["dy"], dtype=torch.float64))
 
 
 def running_truth(given):
@@ -907,6 +926,70 @@ def test_a_new_switch_is_named_without_further_code():
     assert report.mistakes == ("X01",) and "You cubed." in report.message
 
 
+# Exercises whose probes are questions of their own
+
+FITTING = {situation: names[0] for situation, names in chapter_12.ACCEPTED.items()}
+
+
+def report_on_choices(**choices):
+    return report_on(lambda situation: {**FITTING, **choices}[situation], "choose_norm")
+
+
+def test_every_situation_with_a_wrong_norm_is_spoken_of():
+    report = report_on_choices(phone="layer norm", style="batch norm")
+    assert report.mistakes == ("W13", "W41")
+    assert "4 of 6 are right." in report.message
+    assert "phone, with layer norm: " in report.message and "style, with batch norm: " in report.message
+
+
+def test_of_many_wrong_norms_the_first_are_explained_and_the_others_listed():
+    report = report_on_choices(**dict.fromkeys(FITTING, "frozen batch norm"))
+    assert report.mistakes == ("W12", "W22", "W32", "W42", "W52")
+    assert report.message.count("with frozen batch norm: ") == 3
+    assert "Not right yet, either: style, privacy." in report.message
+
+
+def test_every_wrong_norm_of_every_situation_has_an_explanation_that_keeps_the_answer_secret():
+    explained = {mistake.id: mistake for mistake in EXERCISES["choose_norm"].mistakes}
+    assert len({mistake.says.partition(": ")[2] for mistake in explained.values()}) == len(explained)
+    for situation, accepted in chapter_12.ACCEPTED.items():
+        for norm in set(chapter_12.NORMS) - set(accepted):
+            (mistake,) = (explained.pop(id) for id in report_on_choices(**{situation: norm}).mistakes)
+            why = mistake.says.removeprefix(f"{situation}, with {norm}: ") + mistake.asks
+            assert why != mistake.says + mistake.asks
+            assert not any(name.lower() in why.lower() for name in accepted)
+    assert not explained
+
+
+@pytest.mark.parametrize("situation", chapter_12.ACCEPTED)
+def test_every_norm_that_can_be_defended_is_accepted(situation):
+    for norm in chapter_12.ACCEPTED[situation]:
+        report = report_on_choices(**{situation: norm})
+        assert (report.verdict, report.message) == ("correct", "All 6 are right.")
+
+
+NAMES = {
+    "unknown": (lambda situation: "SyncBatchNorm", "returns 'SyncBatchNorm', which is none of the names: batch norm,"),
+    "nothing": (lambda situation: None, "choose_norm('phone') returns nothing."),
+    "a list": (lambda situation: ["batch norm"], "returns a list. Expected one name"),
+    "a missing branch": (lambda situation: FITTING["phone"] if situation == "phone" else None, "sensors: choose_norm("),
+    "an error": (lambda situation: {"phone": "batch norm"}[situation], "sensors: Your function raised KeyError"),
+    "another in the second call": (lambda situation, n=[0]: n.append(0) or spoiled(situation, len(n)), "second call"),
+}
+
+
+def spoiled(situation, calls):
+    """The right norm, but for the last call of a check."""
+    return FITTING[situation] if calls <= len(FITTING) + 2 else "RMS norm"
+
+
+@pytest.mark.parametrize(("answer", "says"), NAMES.values(), ids=NAMES)
+def test_what_is_no_choice_is_told_in_words(answer, says):
+    report = report_on(answer, "choose_norm")
+    assert report.verdict == "incorrect"
+    assert says in report.message, report
+
+
 # Help where nothing known fits
 
 
@@ -949,6 +1032,23 @@ def test_outputs_that_are_right_already_are_listed():
         return np.sin(dy), (dy * x_hat).sum(0), dy.sum(0)
 
     assert "Already right: dweight, dbias." in report_on(backward, "batch_norm_backward").message
+
+
+CHANNELS = {
+    "y is all 0 in channel 1": lambda y, c: y * (c != 1),
+    "Each channel of y is off by a factor of its own.": lambda y, c: y * (1 + c),
+    "y is wrong only in channel 1": lambda y, c: y + (c == 1),
+}
+
+
+@pytest.mark.parametrize("says", CHANNELS)
+def test_channels_are_found_on_the_last_axis(says):
+    def masked(x, mask, weight, bias, eps):
+        y = np.zeros_like(x)
+        y[mask] = CHANNELS[says](right(x[mask], weight, bias, eps), np.arange(len(bias)))
+        return y
+
+    assert says in report_on(masked, "masked_batch_norm").message
 
 
 def test_transposition_is_recognized():

@@ -8,13 +8,15 @@ import numpy as np
 from .compare import deviations, same
 from .exercise import Inputs, Outputs, Probe
 
-CHANNELS = 1  # the axis of the channels in arrays shaped like the input
 PLACES = {"decay": "for parameter"}  # of values that belong to no channel
 SYMBOLS = {"weight": "γ", "bias": "β", "bn_weight": "γ", "bn_bias": "β"}
 
 
-def explain(probe: Probe, outputs: Outputs, right: Outputs, *, brief: bool = False) -> list[str]:
-    """Lines about the first output that is wrong: the form of the error, unless ``brief``, and the first value."""
+def explain(probe: Probe, outputs: Outputs, right: Outputs, *, channels: int = 1, brief: bool = False) -> list[str]:
+    """Lines about the first output that is wrong: the form of the error, unless ``brief``, and the first value.
+
+    ``channels`` is the axis of the channels in arrays shaped like the input.
+    """
     name = next(name for name in right if not same(outputs[name], right[name], probe))
     got, expected = outputs[name].astype(np.float64), right[name]
     if got.shape != expected.shape:
@@ -22,7 +24,8 @@ def explain(probe: Probe, outputs: Outputs, right: Outputs, *, brief: bool = Fal
     first = _first_wrong_value(probe, name, got, expected)
     if brief or np.isin([*got.flat, *expected.flat], (0, 1)).all():  # a yes or a no has no form
         return [first]
-    form = _form_of_error(probe, name, got, expected), _where(probe, name, got, expected)
+    axis = _channel_axis(name, expected, channels)
+    form = _form_of_error(probe, name, got, expected, axis, channels), _where(probe, name, got, expected, axis)
     return [*filter(None, form), first]
 
 
@@ -35,18 +38,17 @@ def _about_shape(probe: Probe, name: str, got: np.ndarray, expected: np.ndarray)
     return f"{says}."
 
 
-def _form_of_error(probe: Probe, name: str, got: np.ndarray, expected: np.ndarray) -> str:
+def _form_of_error(probe, name, got, expected, axis, channels) -> str:
     """A factor, a shift or a transposition that explains the whole error; empty if there is none."""
     if any(same(turned, expected, probe) for turned in _transpositions(got)):
         return f"{name} is right but for the order of its axes: it is transposed."
     if not np.isfinite(got).all():
         bad = "NaN" if np.isnan(got).any() else "infinite values"
         return f"{name} contains {bad}: somewhere a zero is divided by zero, or a number is too large."
-    zeros = _zeros(name, got, expected)
+    zeros = _zeros(name, got, expected, axis)
     if zeros:
         return zeros
-    axis = _channel_axis(name, expected)
-    numbers, vectors = dict(_numbers(probe.inputs)), dict(_vectors(probe.inputs))
+    numbers, vectors = dict(_numbers(probe.inputs, channels)), dict(_vectors(probe.inputs, channels))
     return (
         _factor(probe, name, got, expected, axis, numbers, vectors)
         or _shift(probe, name, got, expected, axis, vectors)
@@ -54,9 +56,8 @@ def _form_of_error(probe: Probe, name: str, got: np.ndarray, expected: np.ndarra
     )
 
 
-def _zeros(name: str, got: np.ndarray, expected: np.ndarray) -> str:
+def _zeros(name: str, got: np.ndarray, expected: np.ndarray, axis: int | None) -> str:
     """Which channels are all zero although they should not be."""
-    axis = _channel_axis(name, expected)
     if axis is None:
         return ""
     others = _others(axis, expected.ndim)
@@ -113,9 +114,8 @@ def _rounding(name: str, got: np.ndarray, expected: np.ndarray) -> str:
     return f"{name} is nearly right, to two or three digits: is something rounded, or float16?"
 
 
-def _where(probe: Probe, name: str, got: np.ndarray, expected: np.ndarray) -> str:
+def _where(probe: Probe, name: str, got: np.ndarray, expected: np.ndarray, axis: int | None) -> str:
     """Which channels are wrong, if some are right."""
-    axis = _channel_axis(name, expected)
     if axis is None:
         return ""
     wrong = ~(deviations(got, expected, probe) <= 1)
@@ -147,11 +147,11 @@ def _transpositions(got: np.ndarray) -> Iterator[np.ndarray]:
             yield np.moveaxis(got, axis, 1)
 
 
-def _channel_axis(name: str, values: np.ndarray) -> int | None:
+def _channel_axis(name: str, values: np.ndarray, channels: int) -> int | None:
     """The axis of the channels; of the weight of a convolution that of the output channels."""
     if values.ndim == 0:
         return None
-    return 0 if values.ndim == 1 or name == "new_weight" else CHANNELS
+    return 0 if values.ndim == 1 or name == "new_weight" else channels % values.ndim
 
 
 def _others(axis: int, ndim: int) -> tuple[int, ...]:
@@ -165,14 +165,14 @@ def _ratio(got: np.ndarray, expected: np.ndarray, axis: int | None) -> np.ndarra
     return (got * expected).sum(axis=axes, keepdims=True) / np.where(square == 0, 1, square)
 
 
-def _numbers(inputs: Inputs) -> Iterator[tuple[str, float]]:
+def _numbers(inputs: Inputs, channels: int) -> Iterator[tuple[str, float]]:
     """Factors that people get wrong, with what they are called."""
     yield from (("2", 2.0), ("1/2", 0.5), ("−1", -1.0))
     x = inputs.get("x")
     if not isinstance(x, np.ndarray) or x.ndim < 2:
         return
     counts = {"N": len(x)}
-    if x.ndim > 2:
+    if x.ndim > 2 and channels == 1:
         counts |= {"(N·H·W)": x.size // x.shape[1], "(H·W)": x[0, 0].size}
     for text, count in counts.items():
         yield from ((text.strip("()"), count), (f"1/{text}", 1 / count))
@@ -182,13 +182,13 @@ def _numbers(inputs: Inputs) -> Iterator[tuple[str, float]]:
             yield from ((f"√({text}/{less})", ratio**0.5), (f"√({less}/{text})", ratio**-0.5))
 
 
-def _vectors(inputs: Inputs) -> Iterator[tuple[str, np.ndarray]]:
+def _vectors(inputs: Inputs, channels: int) -> Iterator[tuple[str, np.ndarray]]:
     """Values per channel that people forget or use twice, with what they are called."""
     given = {SYMBOLS.get(name, name): v for name, v in inputs.items() if isinstance(v, np.ndarray) and v.ndim == 1}
     known = {name: v.astype(float) for name, v in given.items() if name in ("γ", "β", "running_mean", "running_var")}
     x = inputs.get("x")
     if isinstance(x, np.ndarray) and x.ndim > 1:
-        axes = _others(CHANNELS, x.ndim)
+        axes = _others(channels % x.ndim, x.ndim)
         known |= {"σ": x.std(axis=axes, dtype=float), "σ²": x.var(axis=axes, dtype=float), "μ": x.mean(axis=axes)}
     with np.errstate(all="ignore"):
         for text, value in known.items():

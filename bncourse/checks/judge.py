@@ -9,7 +9,7 @@ import numpy as np
 from .compare import all_same, same
 from .exercise import Exercise, Explanation, Outputs, Probe, Property
 from .explain import explain
-from .naming import explanations
+from .naming import explanations, wrong_answer
 from .observe import Outcome
 from .report import Report
 
@@ -35,11 +35,10 @@ def _judge(exercise: Exercise, fresh: Probe, outcomes: Sequence[Outcome], seed: 
     ended_early = len(outcomes) <= len(probes)
     if ended_early or all(outcome.problem for outcome in outcomes):
         return _without_values(exercise, outcomes[-1 if ended_early else 0], seed)
-    case = _Case(exercise, probes, outcomes, seed)
+    case = (_Questions if exercise.separate else _Case)(exercise, probes, outcomes, seed)
     if case.wrong or case.asides:
         return Report(exercise.id, "incorrect", case.ids(), case.message(), case.details, seed)
-    message = f"Right on {len(probes)} inputs; the last was fresh and random (seed {seed})."
-    return Report(exercise.id, "correct", message=message, seed=seed)
+    return Report(exercise.id, "correct", message=case.praise(), seed=seed)
 
 
 def _without_values(exercise: Exercise, outcome: Outcome, seed: int) -> Report:
@@ -95,6 +94,10 @@ class _Case:
         by_problem = [outcome.problem.mistake for outcome in self.outcomes if outcome.problem and not by_value]
         return tuple(dict.fromkeys(id for id in [*by_value, *by_problem, *self.asides.values()] if id))
 
+    def praise(self) -> str:
+        """What to tell the learner if all is right."""
+        return f"Right on {len(self.probes)} inputs; the last was fresh and random (seed {self.seed})."
+
     def message(self) -> str:
         """What to tell the learner, line by line."""
         lines = [self._properties(), *self.asides, *self._names(), *self._evidence()]
@@ -147,7 +150,8 @@ class _Case:
         lines += self._raised_elsewhere()
         if not self.named:
             lines.insert(0, self._already_right())
-        return lines + explain(probe, outcome.outputs, self.expected[i], brief=bool(self.named))
+        given = {"channels": self.exercise.channels, "brief": bool(self.named)}
+        return lines + explain(probe, outcome.outputs, self.expected[i], **given)
 
     def _raised_elsewhere(self) -> list[str]:
         """The first error, if there was one on a later input."""
@@ -167,6 +171,49 @@ class _Case:
     def _output_right(self, name: str, i: int) -> bool:
         outputs = self.outcomes[i].outputs
         return outputs is not None and same(outputs[name], self.expected[i][name], self.probes[i])
+
+
+class _Questions(_Case):
+    """The same for an exercise whose probes are questions of their own."""
+
+    @cached_property
+    def unsolved(self) -> list[int]:
+        """The questions that are not answered right; the fresh one repeats one of them."""
+        return [i for i in self.wrong if i < len(self.exercise.probes)]
+
+    @cached_property
+    def mistakes(self) -> dict[int, Explanation]:
+        """For each unsolved question the known mistake, if it is one."""
+        found = {i: wrong_answer(self.exercise, self.probes[i], self.outcomes[i]) for i in self.unsolved}
+        return {i: explanation for i, explanation in found.items() if explanation}
+
+    @cached_property
+    def named(self) -> list[Explanation]:
+        """The known mistakes, however many."""
+        return list(self.mistakes.values())
+
+    def praise(self) -> str:
+        """What to tell the learner if all is right."""
+        return f"All {len(self.exercise.probes)} are right."
+
+    def message(self) -> str:
+        """What to tell the learner: the first unsolved questions in full, the others by name."""
+        total = len(self.exercise.probes)
+        lines = [f"{total - len(self.unsolved)} of {total} are right.", *map(self._about, self.unsolved[:MOST_NAMED])]
+        if self.unsolved[MOST_NAMED:]:
+            others = ", ".join(self.probes[i].name for i in self.unsolved[MOST_NAMED:])
+            lines.append(f"Not right yet, either: {others}. More on them when those above are right.")
+        if not self.unsolved:
+            lines += [*self.asides, *self._only_fresh_is_wrong()]
+        return "\n".join(lines)
+
+    def _about(self, i: int) -> str:
+        """What is wrong with the answer to a question."""
+        if i in self.mistakes:
+            (mistake,) = self.mistakes[i].mistakes
+            return f"{mistake.says} {mistake.asks}"
+        problem = self.outcomes[i].problem
+        return f"{self.probes[i].name}: {problem.says if problem else 'not right.'}"
 
 
 def _yes_or_no(values: np.ndarray) -> bool:

@@ -18,6 +18,13 @@ def explanations(exercise: Exercise, outcomes: Sequence[Outcome]) -> list[Explan
     return _fitting(exercise, exercise.singles, got) or _fitting(exercise, exercise.pairs, got)
 
 
+def wrong_answer(exercise: Exercise, probe: Probe, outcome: Outcome) -> Explanation | None:
+    """The single mistake that fits on one probe; for exercises whose probes are questions of their own."""
+    if outcome.outputs is None or all_same(outcome.outputs, exercise.expected(probe), probe):
+        return None
+    return next((single for single in exercise.singles if _fits(exercise, probe, single, outcome.outputs)), None)
+
+
 def _fitting(exercise: Exercise, candidates: Sequence[Explanation], got: Sequence[Outputs | None]) -> list[Explanation]:
     found: dict[tuple[str, ...], Explanation] = {}
     for candidate in _plausible(candidates, exercise.probes[0], got[0]):
