@@ -19,6 +19,7 @@ from bncourse.claims.claim import (
     Findings,
     Measurement,
     Verdict,
+    means,
 )
 from bncourse.claims.experiment import CLASSES, SIZES, Setting, Trial, in_training_mode, tune
 from bncourse.claims.statistics import quotient
@@ -158,11 +159,7 @@ def with_precise_statistics(network: nn.Module, x: Tensor) -> nn.Module:
 
 def measure(trials: Mapping[str, Trial]) -> list[Measurement]:
     """The accuracy of each, what precise statistics give back, and each batch size against the large one."""
-    found = [
-        Measurement.mean(name, quantity, values)
-        for name, trial in trials.items()
-        for quantity, values in trial.values.items()
-    ]
+    found = means(trials)
     for name, trial in trials.items():
         if PRECISE in trial.values:
             found.append(Measurement.difference(name, GIVEN_BACK, trial.values[PRECISE], trial.values[ACCURACY]))

@@ -16,6 +16,7 @@ from bncourse.claims.claim import (
     Findings,
     Measurement,
     Verdict,
+    means,
 )
 from bncourse.claims.experiment import Setting, Trial, Tuned, in_training_mode
 from bncourse.data import Data, Part, copying
@@ -182,11 +183,7 @@ def _counted(value: float) -> float:
 
 def measure(trials: Mapping[str, Trial]) -> list[Measurement]:
     """All that was measured, and at copying the differences to layer norm."""
-    found = [
-        Measurement.mean(name, quantity, values)
-        for name, trial in trials.items()
-        for quantity, values in trial.values.items()
-    ]
+    found = means(trials)
     baseline = trials["copying, layer norm"].values[ACCURACY]
     for norm in COPYING[1:]:
         values = trials[f"copying, {norm}"].values[ACCURACY]

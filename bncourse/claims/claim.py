@@ -35,6 +35,15 @@ class Measurement:
         return cls(condition, quantity, statistics.difference(values, baseline), by_seed)
 
 
+def means(trials: Mapping[str, Trial]) -> list[Measurement]:
+    """The mean of every quantity in every condition."""
+    return [
+        Measurement.mean(condition, quantity, values)
+        for condition, trial in trials.items()
+        for quantity, values in trial.values.items()
+    ]
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What the rule says of the measurements, and why."""

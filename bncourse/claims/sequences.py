@@ -17,6 +17,7 @@ from bncourse.claims.claim import (
     Findings,
     Measurement,
     Verdict,
+    means,
 )
 from bncourse.claims.experiment import CLASSES, SIZES, Setting, Trial, Tuned
 from bncourse.data import Data, Part, with_blanks
@@ -169,11 +170,7 @@ def with_precise_statistics(network: nn.Module, inputs: tuple[Tensor, ...]) -> n
 
 def measure(trials: Mapping[str, Trial]) -> list[Measurement]:
     """What each reached, its loss from training to evaluation mode, and its differences to layer norm."""
-    found = [
-        Measurement.mean(name, quantity, values)
-        for name, trial in trials.items()
-        for quantity, values in trial.values.items()
-    ]
+    found = means(trials)
     for cell in CELLS:
         baseline = trials[f"{cell}, layer norm"].values
         for norm in NORMS:
