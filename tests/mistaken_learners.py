@@ -3174,6 +3174,16 @@ def parameters_first(x, weight, bias, eps):
     return rows_of(weight * x + bias, eps)[0]
 
 
+@mistaken("F33", "layer_norm_forward")
+def gain_before_the_norm(x, weight, bias, eps):
+    return rows_of(weight * x, eps)[0] + bias
+
+
+@mistaken("M06", "layer_norm_forward")
+def gain_from_one(x, weight, bias, eps):
+    return (1 + weight) * rows_of(x, eps)[0] + bias
+
+
 @mistaken("F24", "layer_norm_forward")
 def centres_in_place(x, weight, bias, eps):
     var = x.var(-1, keepdims=True)
@@ -3328,6 +3338,12 @@ def std_and_eps(dy, x, weight, eps):
     inv_std = 1 / (x.std(-1, keepdims=True) + eps)
     x_hat = (x - x.mean(-1, keepdims=True)) * inv_std
     return from_rows(dy * weight, x_hat, inv_std), leading(dy * x_hat), leading(dy)
+
+
+@mistaken("M06", "layer_norm_backward")
+def gain_from_one_on_the_way_back(dy, x, weight, eps):
+    x_hat, inv_std = rows_of(x, eps)
+    return from_rows(dy + dy * weight, x_hat, inv_std), leading(dy * x_hat), leading(dy)
 
 
 @mistaken("B37", "layer_norm_backward")
@@ -3508,6 +3524,16 @@ def channels_alone(x, weight, bias, eps):
 @mistaken("C23", "instance_norm_forward")
 def lines_alone(x, weight, bias, eps):
     return planes(weight) * within(x, -1, eps) + planes(bias)
+
+
+@mistaken("C18", "instance_norm_forward")
+def axes_of_keras(x, weight, bias, eps):
+    return planes(weight) * within(x, (1, 2), eps) + planes(bias)
+
+
+@mistaken("F33", "instance_norm_forward")
+def gain_into_the_image(x, weight, bias, eps):
+    return within(planes(weight) * x, (2, 3), eps) + planes(bias)
 
 
 @mistaken("C17", "instance_norm_forward")
@@ -3735,6 +3761,13 @@ def gain_of_x(dy, x, weight, eps):
     return inv * (g - x_hat * (g * x_hat).mean(-1, keepdims=True)), leading(dy * x)
 
 
+@mistaken("B26", "rms_norm_backward")
+def gain_twice(dy, x, weight, eps):
+    x_hat, inv = of_rms(x, eps)
+    g = dy * weight
+    return inv * (g - x_hat * (g * x_hat).mean(-1, keepdims=True)), leading(g * x_hat)
+
+
 @mistaken("B25", "rms_norm_backward")
 def gain_averaged(dy, x, weight, eps):
     x_hat, inv = of_rms(x, eps)
@@ -3934,6 +3967,44 @@ def means_of_sequences(x, mask, weight, bias, eps):
         mean = np.mean([sequence[there].sum(0) / there.sum() for sequence, there in full], axis=0)
         squares = [((sequence[there] - mean) ** 2).sum(0) / there.sum() for sequence, there in full]
     return scatter(weight * (x[mask] - mean) / np.sqrt(np.mean(squares, axis=0) + eps) + bias, x, mask)
+
+
+@mistaken("P10", "masked_batch_norm")
+def means_of_sequences_with_data(x, mask, weight, bias, eps):
+    full = [sequence[there] for sequence, there in zip(x, mask, strict=True) if there.any()]
+    mean = np.mean([rows.mean(0) for rows in full], axis=0)
+    var = np.mean([((rows - mean) ** 2).mean(0) for rows in full], axis=0)
+    return scatter(weight * (x[mask] - mean) / np.sqrt(var + eps) + bias, x, mask)
+
+
+@mistaken("P10", "masked_batch_norm")
+def means_and_variances_of_sequences(x, mask, weight, bias, eps):
+    full = [sequence[there] for sequence, there in zip(x, mask, strict=True) if there.any()]
+    mean, var = (np.mean([statistic(rows, axis=0) for rows in full], axis=0) for statistic in (np.mean, np.var))
+    return scatter(weight * (x[mask] - mean) / np.sqrt(var + eps) + bias, x, mask)
+
+
+@mistaken("P10", "masked_batch_norm")
+def only_the_mean_by_sequence(x, mask, weight, bias, eps):
+    there = mask[:, :, None]
+    lengths = there.sum(1)
+    means = (np.where(there, x, 0).sum(1) / np.maximum(lengths, 1))[lengths[:, 0] > 0]
+    return scatter(weight * (x[mask] - means.mean(0)) / np.sqrt(x[mask].var(0) + eps) + bias, x, mask)
+
+
+@mistaken("P10", "masked_batch_norm")
+def empty_sequences_count_as_zero(x, mask, weight, bias, eps):
+    there = mask[:, :, None]
+    lengths = np.maximum(there.sum(1), 1)
+    mean = (np.where(there, x, 0).sum(1) / lengths).mean(0)
+    var = (np.where(there, (x - mean) ** 2, 0).sum(1) / lengths).mean(0)
+    return scatter(weight * (x[mask] - mean) / np.sqrt(var + eps) + bias, x, mask)
+
+
+@mistaken("P13", "masked_batch_norm")
+def plain_nanmean(x, mask, weight, bias, eps):
+    y = weight * (x - np.nanmean(x, (0, 1))) / np.sqrt(np.nanvar(x, (0, 1)) + eps) + bias
+    return np.where(mask[:, :, None], y, 0)
 
 
 @mistaken("P11", "masked_batch_norm")

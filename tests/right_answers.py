@@ -2091,7 +2091,7 @@ def layer_norm_gradient_by_batch_norm(dy, x, weight, eps):
     rows, g = as_rows(x).T, as_rows(dy * weight).T
     dx = backward(g, rows, np.ones(rows.shape[1], x.dtype), eps)[0].T.reshape(x.shape)
     x_hat = normalize(rows, eps).T
-    return dx, np.einsum("nd,nd->d", as_rows(dy), x_hat), as_rows(dy).sum(0)
+    return dx, np.einsum("rd,rd->d", as_rows(dy), x_hat), as_rows(dy).sum(0)
 
 
 @right("stages", "layer_norm_backward")
@@ -2201,8 +2201,8 @@ def group_norm_of_parts(x, num_groups, weight, bias, eps):
 def group_norm_by_membership(x, num_groups, weight, bias, eps):
     member = np.repeat(np.eye(num_groups), x.shape[1] // num_groups, axis=1)  # (G, C)
     values = x.size / len(x) / num_groups
-    u = x - np.einsum("nchw,gc,gd->nd", x.astype(np.float64), member, member)[..., None, None] / values
-    var = np.einsum("nchw,nchw,gc,gd->nd", u, u, member, member) / values
+    u = x - np.einsum("nchw,gc,gk->nk", x.astype(np.float64), member, member)[..., None, None] / values
+    var = np.einsum("nchw,nchw,gc,gk->nk", u, u, member, member) / values
     return np.einsum("nchw,nc,c->nchw", u, (var + eps) ** -0.5, weight) + bias[:, None, None]
 
 
@@ -2365,7 +2365,7 @@ def rms_norm_gradient_of_x(dy, x, weight, eps):
     g = dy * weight
     inner = np.einsum("...d,...d->...", g, x) / x.shape[-1]
     dx = g * r[..., None] - x * (r**3 * inner)[..., None]
-    return dx, np.einsum("nd,nd,n->d", as_rows(dy), as_rows(x), r.ravel())
+    return dx, np.einsum("rd,rd,r->d", as_rows(dy), as_rows(x), r.ravel())
 
 
 @right("stages", "rms_norm_backward")

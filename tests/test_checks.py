@@ -295,6 +295,26 @@ def test_raised_error_shows_the_learners_line_and_folds_the_traceback():
     assert "<details>" in report._repr_html_()
 
 
+def raises(compute):
+    """A function that fails in the line that is given."""
+    return lambda x, weight, bias, eps: compute(x)
+
+
+ALIGNED = {
+    "a sum": (lambda x: x + np.ones(2), True),
+    "an assignment": (lambda x: x.__setitem__(0, np.ones(2)), True),
+    "too few letters": (lambda x: np.einsum("nc->c", x[None]), False),
+    "axes of other lengths": (lambda x: np.einsum("nc,nd->n", x, x[:2]), False),
+}
+
+
+@pytest.mark.parametrize(("compute", "helps"), ALIGNED.values(), ids=ALIGNED)
+def test_how_shapes_align_is_told_where_they_are_aligned(compute, helps):
+    message = report_on(raises(compute)).message
+    assert "raised ValueError" in message
+    assert ("aligns shapes from the right" in message) is helps
+
+
 def test_changed_input_is_seen_although_the_values_are_right():
     def in_place(x, weight, bias, eps):
         x -= x.mean(0)
@@ -949,6 +969,11 @@ def test_of_many_wrong_norms_the_first_are_explained_and_the_others_listed():
     assert "Not right yet, either: style, privacy." in report.message
 
 
+def test_a_single_right_norm_is_counted_in_the_singular():
+    wrong = {"sensors": "batch norm", "text": "group norm", "style": "RMS norm", "privacy": "batch norm"}
+    assert report_on_choices(**wrong, finetuning="layer norm").message.startswith("1 of 6 is right.")
+
+
 def test_every_wrong_norm_of_every_situation_has_an_explanation_that_keeps_the_answer_secret():
     explained = {mistake.id: mistake for mistake in EXERCISES["choose_norm"].mistakes}
     assert len({mistake.says.partition(": ")[2] for mistake in explained.values()}) == len(explained)
@@ -1049,6 +1074,49 @@ def test_channels_are_found_on_the_last_axis(says):
         return y
 
     assert says in report_on(masked, "masked_batch_norm").message
+
+
+FEATURES = {
+    "y is all 0 in feature 1": lambda y, d: y * (d != 1),
+    "Each feature of y is off by a factor of its own.": lambda y, d: y * (1 + d),
+    "Each feature of y is shifted by an amount of its own.": lambda y, d: y + np.cos(d),
+    "y is wrong only in feature 1": lambda y, d: y + (d == 1) * np.sin(y),
+}
+
+
+def layer_norm(x, weight, bias, eps):
+    return weight * (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps) + bias
+
+
+@pytest.mark.parametrize("says", FEATURES)
+def test_what_is_along_the_last_axis_of_rows_is_called_a_feature(says):
+    def features(x, weight, bias, eps):
+        return FEATURES[says](layer_norm(x, weight, bias, eps), np.arange(len(bias)))
+
+    message = report_on(features, "layer_norm_forward").message
+    assert says in message and "channel" not in message
+
+
+def rms_norm(x, weight, eps):
+    return weight * x / np.sqrt((x**2).mean(-1, keepdims=True) + eps)
+
+
+UNSCALED = {
+    "layer_norm_forward": (lambda x, weight, bias, eps: layer_norm(x, 1, 0, eps), "(y − β) / γ has the mean 0"),
+    "rms_norm_forward": (lambda x, weight, eps: rms_norm(x, 1, eps), "y / γ has the mean square 1"),
+}
+
+
+@pytest.mark.parametrize("exercise", UNSCALED)
+def test_a_property_says_what_is_measured_if_parameters_are_missing(exercise):
+    function, says = UNSCALED[exercise]
+    assert f"The first that does not: {says} in every row" in report_on(function, exercise).message
+
+
+@pytest.mark.parametrize("id", ["B22", "B26"])
+def test_what_is_asked_about_rms_norm_has_no_bias(id):
+    (mistake,) = (each for each in EXERCISES["rms_norm_backward"].mistakes if each.id == id)
+    assert "β" not in mistake.asks
 
 
 def test_transposition_is_recognized():

@@ -1,7 +1,8 @@
 """Chapter 2, the forward pass: its exercises, and the mistakes made in it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -135,9 +136,27 @@ def _right_var(s: Normalization) -> np.ndarray:
 SAME_EPSILON = {"epsilon": lambda s: s.eps}  # replaces nothing, but no second mistake can replace this step
 
 
-def asked(mistakes: tuple[Mistake, ...], questions: dict[str, str]) -> tuple[Mistake, ...]:
-    """The same mistakes with other questions, by their ids, where the usual ones do not fit."""
-    return tuple(Mistake(m.id, m.says, questions.get(m.id, m.asks), *m.forms) for m in mistakes)
+class Words(NamedTuple):
+    """What a mistake says and asks, and its id; what is empty stays as it is."""
+
+    says: str = ""
+    asks: str = ""
+    id: str = ""
+
+
+def told(mistakes: tuple[Mistake, ...], words: Mapping[str, Words]) -> tuple[Mistake, ...]:
+    """The same mistakes in other words, by their ids, where the usual ones do not fit."""
+
+    def one(mistake: Mistake) -> Mistake:
+        says, asks, id = words.get(mistake.id, Words())
+        return Mistake(id or mistake.id, says or mistake.says, asks or mistake.asks, *mistake.forms)
+
+    return tuple(map(one, mistakes))
+
+
+def asked(mistakes: tuple[Mistake, ...], questions: Mapping[str, str]) -> tuple[Mistake, ...]:
+    """The same mistakes with other questions, by their ids."""
+    return told(mistakes, {id: Words(asks=question) for id, question in questions.items()})
 
 
 def chosen(mistakes: tuple[Mistake, ...], *ids: str) -> tuple[Mistake, ...]:

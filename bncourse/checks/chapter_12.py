@@ -15,7 +15,7 @@ from .chapter_02 import (
     close,
     own,
 )
-from .exercise import Exercise, Inputs, Mistake, Operation, Outputs, Probe, Property, step
+from .exercise import Exercise, Form, Inputs, Mistake, Operation, Outputs, Probe, Property, step
 from .observe import Unusable, a
 
 # Batch norm of padded sequences
@@ -114,12 +114,36 @@ def _from_the_front(s: MaskedBatchNorm) -> np.ndarray:
 
 
 def _each_sequence(s: MaskedBatchNorm, values: np.ndarray) -> np.ndarray:
-    """The means of the sequences, (N, 1, C)."""
+    """The means of the sequences, (N, 1, C); NaN for a sequence without data."""
     return s.only(values, s.valid).sum(1, keepdims=True) / s.valid.sum(1, keepdims=True)
 
 
-def _mean_of_means(s: MaskedBatchNorm, values: np.ndarray) -> np.ndarray:
-    return _each_sequence(s, values).mean(0, keepdims=True)
+def _by_sequence(empty: float | None) -> tuple[Form, ...]:
+    """Each sequence averaged first; ``empty`` is the mean of one without data, and None leaves it out."""
+
+    def mean_of_means(s: MaskedBatchNorm, values: np.ndarray) -> np.ndarray:
+        means, there = _each_sequence(s, values), s.valid.any(1, keepdims=True)
+        counted = means[there[:, 0, 0]] if empty is None else np.where(there, means, empty)
+        return counted.sum(0, keepdims=True) / len(counted)
+
+    mean = {"mean": lambda s: mean_of_means(s, s.data)}
+    var = {"var": lambda s: mean_of_means(s, s.spread**2)}
+    return (
+        mean | var,
+        mean,
+        var,
+        mean | {"var": lambda s: mean_of_means(s, (s.data - _each_sequence(s, s.data)) ** 2)},
+        mean | {"spread": _around_data},
+    )
+
+
+def _around_data(s: MaskedBatchNorm) -> np.ndarray:
+    """The distances from the mean of the data."""
+    return s.data - _sum(s, s.data, s.valid) / _count(s, s.valid)
+
+
+def _no_nan(s: MaskedBatchNorm) -> np.ndarray:
+    return ~np.isnan(s.x)
 
 
 def _multiplying(s: MaskedBatchNorm) -> Callable:
@@ -146,7 +170,7 @@ PADDING_MISTAKES = (
         "The padding is in your mean; the variance counts the data alone.",
         "Which positions does your mean add up?",
         {"in_mean": _everywhere},
-        {"in_mean": _everywhere, "spread": lambda s: s.data - _sum(s, s.data, s.valid) / _count(s, s.valid)},
+        {"in_mean": _everywhere, "spread": _around_data},
     ),
     Mistake(
         "P02",
@@ -209,16 +233,9 @@ PADDING_MISTAKES = (
         "You averaged each sequence first and then the sequences. So a position counts more in a short sequence than "
         "in a long one.",
         "One sequence is 0, the other 3, 3, 3. What is the mean of the four numbers?",
-        {
-            "mean": lambda s: _mean_of_means(s, s.data),
-            "var": lambda s: _mean_of_means(s, s.spread**2),
-        },
-        {"mean": lambda s: _mean_of_means(s, s.data)},
-        {"var": lambda s: _mean_of_means(s, s.spread**2)},
-        {
-            "mean": lambda s: _mean_of_means(s, s.data),
-            "var": lambda s: _mean_of_means(s, (s.data - _each_sequence(s, s.data)) ** 2),
-        },
+        *_by_sequence(None),
+        *_by_sequence(np.nan),
+        *_by_sequence(0.0),
     ),
     Mistake(
         "P11",
@@ -233,6 +250,14 @@ PADDING_MISTAKES = (
         {"valid": lambda s: s.mask > 0},
         {"only": lambda s: lambda values, positions: np.where(positions[:, :, 0], values, 0.0)},
         {"y": lambda s: s.only(s.affine, s.mask > 0)},
+    ),
+    Mistake(
+        "P13",
+        "You left out what is NaN, and took all other padding for data. The mask says where the padding is.",
+        "If a padding of NaN is replaced by one of zeros, do your mean and your variance stay?",
+        {"in_mean": _no_nan, "in_var": _no_nan},
+        {"in_mean": _no_nan},
+        {"in_var": _no_nan},
     ),
 )
 
@@ -476,14 +501,14 @@ ACCEPTED = {  # every name that can be defended; the first stands for all
 SHORT = {"bn": "batchnorm", "frozenbn": "frozenbatchnorm", "ln": "layernorm", "in": "instancenorm", "gn": "groupnorm"}
 
 
-def place(norm: str) -> float:
+def _code(norm: str) -> float:
     """The place of a name in NORMS, as a number that a check can compare."""
     return float(NORMS.index(norm))
 
 
 def _best(situation: str) -> step:
     """A step: what is chosen in a situation."""
-    return step(lambda s: place(ACCEPTED[situation][0]))
+    return step(lambda s: _code(ACCEPTED[situation][0]))
 
 
 class Choosing(Operation):
@@ -500,7 +525,7 @@ class Choosing(Operation):
 def _wrong(situation: str, norm: str, why: str, asks: str) -> Mistake:
     """The mistake of choosing this norm there. Its id holds both, counted from 1."""
     id = f"W{list(ACCEPTED).index(situation) + 1}{NORMS.index(norm) + 1}"
-    return Mistake(id, f"{situation}, with {norm}: {why}", asks, {situation: lambda s: place(norm)})
+    return Mistake(id, f"{situation}, with {norm}: {why}", asks, {situation: lambda s: _code(norm)})
 
 
 CHOICE_MISTAKES = (
@@ -514,8 +539,8 @@ CHOICE_MISTAKES = (
     _wrong(
         "phone",
         "layer norm",
-        "Its mean and variance, over all channels, are known only when the image is there: two more passes over "
-        "every map, on the phone.",
+        "Its mean and variance, over all channels, are known only when the image is there: more work on every map, "
+        "on the phone.",
         "Which of its numbers are known before the image arrives?",
     ),
     _wrong(
@@ -541,15 +566,14 @@ CHOICE_MISTAKES = (
     _wrong(
         "sensors",
         "batch norm",
-        "Its statistics come from two scenes, and at the deepest maps from two numbers: they are mostly noise. And if "
-        "one scene is dark, the outputs of the other change.",
+        "Its statistics come from two scenes, and at the deepest maps from two numbers: they are mostly noise. And in "
+        "training, if one scene is dark, the outputs of the other change.",
         "From how many values does it take a mean at the deepest maps?",
     ),
     _wrong(
         "sensors",
         "frozen batch norm",
-        "It is trained from scratch, so there are no good statistics to freeze. And a fixed straight line lets "
-        "the fading camera through as it is.",
+        "It is trained from scratch, so there are no good statistics to freeze.",
         "When would you have measured the statistics?",
     ),
     _wrong(
@@ -563,7 +587,7 @@ CHOICE_MISTAKES = (
         "sensors",
         "instance norm",
         "Every channel stands alone: how large it is beside the others of its sensor is lost. And a map with one "
-        "position comes out as β, whatever went in.",
+        "position comes out as β, whatever went in. (PyTorch refuses such a map.)",
         "What is left of a single number when its mean is subtracted?",
     ),
     _wrong(
@@ -653,14 +677,14 @@ CHOICE_MISTAKES = (
         "privacy",
         "instance norm",
         "It keeps patients apart, but the last maps have one position. A single number less its own mean is 0: "
-        "whatever the image shows, β comes out.",
+        "whatever the image shows, β comes out. (PyTorch refuses such a map.)",
         "Over how many values does it take a mean at the last maps?",
     ),
     _wrong(
         "finetuning",
         "batch norm",
-        "In training it normalizes with two photos. The trained weights never met such noise, and the running "
-        "statistics of the long training are overwritten with it.",
+        "From the first step the outputs differ from those in use: in training it normalizes with two photos. The trained "
+        "weights never met such noise, and the running statistics of the long training are overwritten with it.",
         "What will the running statistics know after a hundred steps?",
     ),
     _wrong(
@@ -698,7 +722,7 @@ def drive_choosing(answer: Callable, inputs: Inputs) -> dict[str, float]:
     """Ask for one situation. Names that can be defended equally well count as one."""
     situation = inputs["situation"]
     norm = _name(situation, answer(situation))
-    return {"choice": place(ACCEPTED[situation][0] if norm in ACCEPTED[situation] else norm)}
+    return {"choice": _code(ACCEPTED[situation][0] if norm in ACCEPTED[situation] else norm)}
 
 
 def _name(situation: str, said: object) -> str:
@@ -741,7 +765,7 @@ CHOOSE = Exercise(
     hints=(
         "Ask of each situation: may the result of a sample depend on other samples, other positions, other channels?",
         "Which norms need other samples in training? Which have nothing left to measure afterwards?",
-        "Which names does this rule out: the battery, the night, the next token, the photo's look, one patient, the weights?",
+        "Which names does this rule out: the phone, the night, the next token, the photo's look, one patient, the weights?",
     ),
     container="dict",
     drive=drive_choosing,

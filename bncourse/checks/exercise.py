@@ -145,7 +145,7 @@ class Exercise:
         changing: the ids of the mistake of changing an input, by the input's name.
         drive: tries out an answer that does not itself turn the inputs into the outputs, such as a class: it gets
             the answer and the inputs, and returns the outputs in a dict. ``torch_answers`` helps to write one.
-        channels: the axis of the channels in arrays shaped like x.
+        channels: the axis of the channels in arrays shaped like x; where it is -1, messages call them features.
         separate: whether each probe is a question of its own, with mistakes of its own: then all that are wrong are
             spoken of, however many, and the outputs are codes that a learner never sees.
     """

@@ -25,8 +25,9 @@ def explain(probe: Probe, outputs: Outputs, right: Outputs, *, channels: int = 1
     if brief or np.isin([*got.flat, *expected.flat], (0, 1)).all():  # a yes or a no has no form
         return [first]
     axis = _channel_axis(name, expected, channels)
-    form = _form_of_error(probe, name, got, expected, axis, channels), _where(probe, name, got, expected, axis)
-    return [*filter(None, form), first]
+    form = _form_of_error(probe, name, got, expected, axis, channels)
+    where = _where(probe, name, got, expected, axis, _kind(channels))
+    return [*filter(None, (form, where)), first]
 
 
 def _about_shape(probe: Probe, name: str, got: np.ndarray, expected: np.ndarray) -> str:
@@ -38,25 +39,29 @@ def _about_shape(probe: Probe, name: str, got: np.ndarray, expected: np.ndarray)
     return f"{says}."
 
 
-def _form_of_error(probe, name, got, expected, axis, channels) -> str:
+def _form_of_error(
+    probe: Probe, name: str, got: np.ndarray, expected: np.ndarray, axis: int | None, channels: int
+) -> str:
     """A factor, a shift or a transposition that explains the whole error; empty if there is none."""
     if any(same(turned, expected, probe) for turned in _transpositions(got)):
         return f"{name} is right but for the order of its axes: it is transposed."
     if not np.isfinite(got).all():
         bad = "NaN" if np.isnan(got).any() else "infinite values"
         return f"{name} contains {bad}: somewhere a zero is divided by zero, or a number is too large."
-    zeros = _zeros(name, got, expected, axis)
-    if zeros:
-        return zeros
-    numbers, vectors = dict(_numbers(probe.inputs, channels)), dict(_vectors(probe.inputs, channels))
     return (
-        _factor(probe, name, got, expected, axis, numbers, vectors)
-        or _shift(probe, name, got, expected, axis, vectors)
+        _zeros(name, got, expected, axis, _kind(channels))
+        or _factor(probe, name, got, expected, axis, channels)
+        or _shift(probe, name, got, expected, axis, channels)
         or _rounding(name, got, expected)
     )
 
 
-def _zeros(name: str, got: np.ndarray, expected: np.ndarray, axis: int | None) -> str:
+def _kind(channels: int) -> str:
+    """What the values along the axis of the channels are called."""
+    return "feature" if channels == -1 else "channel"
+
+
+def _zeros(name: str, got: np.ndarray, expected: np.ndarray, axis: int | None, kind: str) -> str:
     """Which channels are all zero although they should not be."""
     if axis is None:
         return ""
@@ -66,10 +71,12 @@ def _zeros(name: str, got: np.ndarray, expected: np.ndarray, axis: int | None) -
         return ""
     if not got.any():
         return f"{name} is all 0."
-    return f"{name} is all 0 {_places(name, zero)}. Is the return inside a loop?"
+    return f"{name} is all 0 {_places(name, zero, kind)}. Is the return inside a loop?"
 
 
-def _factor(probe, name, got, expected, axis, numbers, vectors) -> str | None:
+def _factor(
+    probe: Probe, name: str, got: np.ndarray, expected: np.ndarray, axis: int | None, channels: int
+) -> str | None:
     """The error as a factor, the same everywhere or one for each channel."""
     factor = _ratio(got, expected, None)
     if same(-expected, got, probe):
@@ -77,20 +84,24 @@ def _factor(probe, name, got, expected, axis, numbers, vectors) -> str | None:
     if same(factor * expected, got, probe):
         if f"{factor.item():.4g}" in ("0", "1"):
             return None
-        known = [text for text, value in numbers.items() if math.isclose(value, factor.item(), rel_tol=1e-3)]
+        numbers = _numbers(probe.inputs, channels)
+        known = [text for text, value in numbers if math.isclose(value, factor.item(), rel_tol=1e-3)]
         return f"Every value of {name} is {factor.item():.4g} times the expected one{_as(known)}."
     if axis is None:
         return None
     factor = _ratio(got, expected, axis)
     if not same(factor * expected, got, probe):
         return None
-    known = [text for text, value in vectors.items() if np.allclose(value, factor.ravel(), rtol=1e-3)]
+    vectors = _vectors(probe.inputs, channels)
+    known = [text for text, value in vectors if np.allclose(value, factor.ravel(), rtol=1e-3)]
     if expected.ndim == 1 and not known:
         return None  # one value per channel is always some factor off
-    return f"Each channel of {name} is off by a factor of its own{_as(known)}."
+    return f"Each {_kind(channels)} of {name} is off by a factor of its own{_as(known)}."
 
 
-def _shift(probe, name, got, expected, axis, vectors) -> str | None:
+def _shift(
+    probe: Probe, name: str, got: np.ndarray, expected: np.ndarray, axis: int | None, channels: int
+) -> str | None:
     """The error as something added, the same everywhere or one for each channel."""
     difference = got - expected
     if same(expected + difference.mean(), got, probe):
@@ -100,11 +111,12 @@ def _shift(probe, name, got, expected, axis, vectors) -> str | None:
     shift = difference.mean(axis=_others(axis, expected.ndim), keepdims=True)
     if not same(expected + shift, got, probe):
         return None
+    vectors = dict(_vectors(probe.inputs, channels))
     signed = {**vectors, **{f"−{text}": -value for text, value in vectors.items()}}
     known = [text for text, value in signed.items() if np.allclose(value, shift.ravel(), rtol=1e-3)]
     if expected.ndim == 1 and not known:
         return None
-    return f"Each channel of {name} is shifted by an amount of its own{_as(known)}."
+    return f"Each {_kind(channels)} of {name} is shifted by an amount of its own{_as(known)}."
 
 
 def _rounding(name: str, got: np.ndarray, expected: np.ndarray) -> str:
@@ -114,7 +126,7 @@ def _rounding(name: str, got: np.ndarray, expected: np.ndarray) -> str:
     return f"{name} is nearly right, to two or three digits: is something rounded, or float16?"
 
 
-def _where(probe: Probe, name: str, got: np.ndarray, expected: np.ndarray, axis: int | None) -> str:
+def _where(probe: Probe, name: str, got: np.ndarray, expected: np.ndarray, axis: int | None, kind: str) -> str:
     """Which channels are wrong, if some are right."""
     if axis is None:
         return ""
@@ -122,11 +134,11 @@ def _where(probe: Probe, name: str, got: np.ndarray, expected: np.ndarray, axis:
     channels = np.flatnonzero(wrong.any(axis=_others(axis, expected.ndim)))
     if len(channels) == expected.shape[axis]:
         return ""
-    return f"{name} is wrong only {_places(name, channels)}."
+    return f"{name} is wrong only {_places(name, channels, kind)}."
 
 
-def _places(name: str, channels: np.ndarray) -> str:
-    return f"{PLACES.get(name, 'in channel')} {', '.join(map(str, channels))} (counted from 0)"
+def _places(name: str, channels: np.ndarray, kind: str) -> str:
+    return f"{PLACES.get(name, f'in {kind}')} {', '.join(map(str, channels))} (counted from 0)"
 
 
 def _first_wrong_value(probe: Probe, name: str, got: np.ndarray, expected: np.ndarray) -> str:

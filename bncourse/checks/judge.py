@@ -9,7 +9,7 @@ import numpy as np
 from .compare import all_same, same
 from .exercise import Exercise, Explanation, Outputs, Probe, Property
 from .explain import explain
-from .naming import explanations, wrong_answer
+from .naming import explanation_on, explanations
 from .observe import Outcome
 from .report import Report
 
@@ -150,8 +150,8 @@ class _Case:
         lines += self._raised_elsewhere()
         if not self.named:
             lines.insert(0, self._already_right())
-        given = {"channels": self.exercise.channels, "brief": bool(self.named)}
-        return lines + explain(probe, outcome.outputs, self.expected[i], **given)
+        outputs, right, channels = outcome.outputs, self.expected[i], self.exercise.channels
+        return lines + explain(probe, outputs, right, channels=channels, brief=bool(self.named))
 
     def _raised_elsewhere(self) -> list[str]:
         """The first error, if there was one on a later input."""
@@ -184,7 +184,7 @@ class _Questions(_Case):
     @cached_property
     def mistakes(self) -> dict[int, Explanation]:
         """For each unsolved question the known mistake, if it is one."""
-        found = {i: wrong_answer(self.exercise, self.probes[i], self.outcomes[i]) for i in self.unsolved}
+        found = {i: explanation_on(self.exercise, self.probes[i], self.outcomes[i]) for i in self.unsolved}
         return {i: explanation for i, explanation in found.items() if explanation}
 
     @cached_property
@@ -199,7 +199,9 @@ class _Questions(_Case):
     def message(self) -> str:
         """What to tell the learner: the first unsolved questions in full, the others by name."""
         total = len(self.exercise.probes)
-        lines = [f"{total - len(self.unsolved)} of {total} are right.", *map(self._about, self.unsolved[:MOST_NAMED])]
+        solved = total - len(self.unsolved)
+        score = f"{solved} of {total} {'is' if solved == 1 else 'are'} right."
+        lines = [score, *map(self._about, self.unsolved[:MOST_NAMED])]
         if self.unsolved[MOST_NAMED:]:
             others = ", ".join(self.probes[i].name for i in self.unsolved[MOST_NAMED:])
             lines.append(f"Not right yet, either: {others}. More on them when those above are right.")

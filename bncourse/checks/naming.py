@@ -18,7 +18,7 @@ def explanations(exercise: Exercise, outcomes: Sequence[Outcome]) -> list[Explan
     return _fitting(exercise, exercise.singles, got) or _fitting(exercise, exercise.pairs, got)
 
 
-def wrong_answer(exercise: Exercise, probe: Probe, outcome: Outcome) -> Explanation | None:
+def explanation_on(exercise: Exercise, probe: Probe, outcome: Outcome) -> Explanation | None:
     """The single mistake that fits on one probe; for exercises whose probes are questions of their own."""
     if outcome.outputs is None or all_same(outcome.outputs, exercise.expected(probe), probe):
         return None

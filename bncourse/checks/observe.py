@@ -30,6 +30,7 @@ DRIVING = (__file__, str(Path(__file__).with_name("torch_answers.py")))  # these
 SECONDS = 10.0  # for all calls of one check; the first may import a large library
 MOST_PRINTED = 5000  # characters that are shown of what a function prints
 LONGEST_DETAILS = 20_000  # characters of a traceback
+MISALIGNED = ("broadcast together with shapes", "could not broadcast input")  # einsum speaks of broadcasting, too
 FINAL = ("not attempted", "course")  # problems of the first call after which no other tells more
 
 
@@ -213,7 +214,8 @@ def _raised(error: BaseException, exercise: Exercise, answer: Callable) -> Probl
     own = [frame for frame in frames if not _installed(frame.filename)]
     where = f", in your line {own[-1].lineno}: {_source(own[-1])}." if own else "."
     text = describe(error)
-    align = " NumPy aligns shapes from the right: which axis meets which?" if "broadcast" in text else ""
+    misaligned = any(words in text for words in MISALIGNED)
+    align = " NumPy aligns shapes from the right: which axis meets which?" if misaligned else ""
     if "is ambiguous" in text:  # the truth value of an array, or of a tensor
         align = " To ask whether something is there at all, write `is None`."
     details = "".join([*traceback.format_list(frames[-10:]), text])[-LONGEST_DETAILS:]

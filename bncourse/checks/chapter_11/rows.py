@@ -1,31 +1,31 @@
-"""Chapter 11, one definition and five norms: its exercises, and the mistakes made in them."""
+"""Layer norm and RMS norm, the norms over the last axis: their exercises, and the mistakes made in them."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 
-from .chapter_02 import (
-    AFFINE_MISTAKES,
-    IMAGE_AFFINE_MISTAKES,
-    MOVED_AXES,
+from ..chapter_02 import (
     ROUGH,
     STATISTICS_MISTAKES,
     TRANSPOSED,
     BatchNorm,
     Normalization,
+    Words,
+    asked,
     chosen,
     close,
     own,
     random_inputs,
+    told,
     with_forms,
 )
-from .chapter_03 import BACKWARD, CHANGING, PARAM_MISTAKES, PATH_MISTAKES, BatchNormBackward
-from .exercise import Exercise, Form, Inputs, Mistake, Outputs, Probe, Property, step
+from ..chapter_03 import BACKWARD, CHANGING, PARAM_MISTAKES, PATH_MISTAKES, BatchNormBackward
+from ..exercise import Exercise, Form, Inputs, Mistake, Outputs, Probe, Property, step
+from .shared import AFFINE, SQUARE, STATISTICS, forward_properties, holds_in_each, narrow, without, x_hat
 
-# The five norms: what chapters 2 and 3 compute, over other axes
+# What chapters 2 and 3 compute, over the last axis
 
 
 class Rows:
@@ -87,89 +87,7 @@ class RMSNormBackward(Uncentered, Rows, BatchNormBackward):
         return 0.0
 
 
-class GroupNorm(BatchNorm):
-    """y = γ · x̂ + β, with x̂ over a group of consecutive channels of one image."""
-
-    @step
-    def groups(s):
-        return s.num_groups
-
-    @step
-    def data(s):
-        """x as (N, groups, channels of a group, H, W)."""
-        return s.x.reshape(len(s.x), s.groups, -1, *s.x.shape[2:])
-
-    @step
-    def axes(s):
-        return (2, 3, 4)
-
-
-class InstanceNorm(GroupNorm):
-    """Every channel is a group."""
-
-    @step
-    def groups(s):
-        return s.x.shape[1]
-
-
-# Mistakes that all five share, in words that fit them
-
-
-class Words(NamedTuple):
-    """What a mistake says and asks, and where it has one, another id."""
-
-    says: str
-    asks: str
-    id: str = ""
-
-
-def told(mistakes: tuple[Mistake, ...], words: Mapping[str, Words]) -> tuple[Mistake, ...]:
-    """The same mistakes in other words, by their ids."""
-
-    def one(mistake: Mistake) -> Mistake:
-        says, asks, id = words.get(mistake.id, Words(mistake.says, mistake.asks))
-        return Mistake(id or mistake.id, says, asks, *mistake.forms)
-
-    return tuple(map(one, mistakes))
-
-
-_AT_ZERO = "What is y where x̂ is 0?"
-
-STATISTICS = told(
-    chosen(
-        STATISTICS_MISTAKES,
-        *("F01", "F02", "F03", "F04", "F06", "F07", "F08", "F14", "F15", "F19", "F29", "F30", "F31", "F36", "F37"),
-        *("F38", "F39", "F40"),
-    ),
-    {
-        "F01": Words(
-            "In the variance you divided by the number of values less 1. It is divided by the number of values "
-            "(torch's var subtracts 1 by default).",
-            "What should the mean of the squares of x̂ be, over the values that share a mean?",
-        ),
-        "F03": Words(
-            "ε is missing: where all values that share a mean are equal, you divide 0 by 0.",
-            "Where does eps occur in your code?",
-        ),
-    },
-)
-
-AFFINE = told(
-    AFFINE_MISTAKES,
-    {
-        "F09": Words("You swapped γ and β: γ scales, β shifts.", _AT_ZERO),
-        "F11": Words("You never added β.", _AT_ZERO),
-        "F12": Words("You never multiplied by γ.", "By how much does y grow when x̂ grows by 1?"),
-        "F32": Words("You subtracted β; it is added.", _AT_ZERO),
-        "F33": Words(
-            "You applied γ and β before normalizing. They come after it, so that no normalization touches them.",
-            "What is y where all values that share a mean are equal?",
-        ),
-    },
-)
-
-
-# Mistakes in the axes, of norms over the last axis
+# Mistakes in the axes
 
 ROW_AXES = (
     Mistake(
@@ -219,6 +137,13 @@ COLUMN = Mistake(
     {"param_shape": lambda s: (-1, 1)},
 )
 
+ONE_PLUS = Mistake(
+    "M06",
+    "You multiplied by 1 + γ. Some models keep γ − 1 in their weights, such as Gemma; here weight is γ itself.",
+    "By how much does y grow when x̂ grows by 1?",
+    {"scale": lambda s: 1 + s.params[0]},
+)
+
 _PARTS_OF_A_ROW = {
     "F01": Words(
         "In the variance you divided by D − 1. Layer norm divides by D, the number of values in a row "
@@ -238,6 +163,7 @@ LAYER_NORM_MISTAKES = (
     *ROW_AXES,
     LOST_AXIS,
     *AFFINE,
+    ONE_PLUS,
     *with_forms(
         (COLUMN,),
         "C06",
@@ -248,7 +174,7 @@ LAYER_NORM_MISTAKES = (
 )
 
 
-# The backward pass of norms over the last axis
+# The backward pass
 
 
 def _row_mean(s: BatchNormBackward, values: np.ndarray) -> np.ndarray:
@@ -405,6 +331,9 @@ ROW_PARAMS = (
 )
 
 
+ONE_PLUS_BACKWARD = Mistake(ONE_PLUS.id, ONE_PLUS.says, "What is ∂y/∂x̂?", {"gain": lambda s: 1 + s.weight})
+
+
 def _in_places(mistakes: tuple[Mistake, ...]) -> tuple[Mistake, ...]:
     """Mistakes in the axes: made everywhere, in the means of dx alone, or in the statistics alone."""
 
@@ -433,6 +362,7 @@ LAYER_NORM_BACKWARD_MISTAKES = (
     *ROW_TERMS,
     *_ROW_AXES_BACKWARD,
     *ROW_PARAMS,
+    ONE_PLUS_BACKWARD,
     *told(
         chosen(BACKWARD.mistakes, "F01", "F02", "F04", "F06", "F08", "F14", "F15", "F19", "F40"),
         _PARTS_OF_A_ROW,
@@ -448,7 +378,7 @@ LAYER_NORM_BACKWARD_MISTAKES = (
 )
 
 
-# RMSNorm
+# RMS norm
 
 _IN_THE_ROOT = Words(
     "You added ε after the square root; it belongs inside, next to the mean square.",
@@ -475,19 +405,19 @@ def _around_mean(s: Normalization) -> np.ndarray:
 ROOT_MEAN_SQUARE = (
     Mistake(
         "M01",
-        "You subtracted the mean from x. RMSNorm does not centre: it only divides.",
+        "You subtracted the mean from x. RMS norm does not centre: it only divides.",
         "What should become of a row 5, 5, 5 if γ is 1?",
         {"centered": _around_mean},
     ),
     Mistake(
         "M02",
-        "You divided by the standard deviation. RMSNorm divides by the root mean square, for which no mean is subtracted.",
+        "You divided by the standard deviation. RMS norm divides by the root mean square, for which no mean is subtracted.",
         "What is the standard deviation of 5, 5, 5, and what is its root mean square?",
         {"spread": _around_mean},
     ),
     Mistake(
         "M12",
-        "That is layer norm: you subtracted the mean, and divided by the standard deviation. RMSNorm knows no mean.",
+        "That is layer norm: you subtracted the mean, and divided by the standard deviation. RMS norm knows no mean.",
         "What should become of a row 5, 5, 5 if γ is 1?",
         {"centered": _around_mean, "spread": _around_mean},
     ),
@@ -538,13 +468,6 @@ ROOT_MEAN_SQUARE = (
             "F40": _TWO_ROOTS,
         },
     ),
-)
-
-ONE_PLUS = Mistake(
-    "M06",
-    "You multiplied by 1 + γ. Some models keep γ − 1 in their weights, such as Gemma; here weight is γ itself.",
-    "By how much does y grow when x̂ grows by 1?",
-    {"scale": lambda s: 1 + s.params[0]},
 )
 
 _LOST_MEAN_SQUARE = {"var": lambda s: Normalization.var.compute(s)[..., 0]}
@@ -670,7 +593,7 @@ _RMS_TERMS = (
 )
 
 _RMS_PARAMS = (
-    *chosen(ROW_PARAMS, "B22", "B26"),
+    *asked(chosen(ROW_PARAMS, "B22", "B26"), dict.fromkeys(("B22", "B26"), "y = γ · x̂: what is ∂y/∂γ?")),
     own(
         ROW_PARAMS,
         "B28",
@@ -692,7 +615,7 @@ RMS_NORM_BACKWARD_MISTAKES = (
     *_RMS_PATHS,
     Mistake(
         "M11",
-        "The mean of dx̂ is subtracted, as in layer norm's formula. RMSNorm subtracts no mean from x, so no gradient "
+        "The mean of dx̂ is subtracted, as in layer norm's formula. RMS norm subtracts no mean from x, so no gradient "
         "flows through a mean.",
         "Add the same number to all x of a row. Does y stay the same?",
         {"mean_term": BatchNormBackward.mean_term.compute},
@@ -701,7 +624,7 @@ RMS_NORM_BACKWARD_MISTAKES = (
     Mistake(
         "M12",
         "That is layer norm's backward pass: a mean is subtracted from x, and a gradient flows back through it. "
-        "RMSNorm knows no mean.",
+        "RMS norm knows no mean.",
         "Add the same number to all x of a row. Does y stay the same?",
         {
             "centered": _around_mean,
@@ -719,7 +642,7 @@ RMS_NORM_BACKWARD_MISTAKES = (
         chosen(BACKWARD.mistakes, "F01", "F02", "F04", "F14", "F15", "F40"),
         {"F01": _LESS_ONE, "F02": _IN_THE_ROOT, "F04": _NO_ROOT, "F40": _TWO_ROOTS},
     ),
-    Mistake(ONE_PLUS.id, ONE_PLUS.says, "What is ∂y/∂x̂?", {"gain": lambda s: 1 + s.weight}),
+    ONE_PLUS_BACKWARD,
     own(
         (LOST_AXIS,),
         "C14",
@@ -728,243 +651,6 @@ RMS_NORM_BACKWARD_MISTAKES = (
         _LOST_MEAN_SQUARE,
     ),
     COLUMN,
-)
-
-
-# Mistakes in the axes, of norms of images
-
-
-def _in_groups(s: GroupNorm, groups: int) -> np.ndarray:
-    return s.x.reshape(len(s.x), groups, -1, *s.x.shape[2:])
-
-
-def _all_axes(s: GroupNorm) -> tuple[int, ...]:
-    return tuple(range(s.data.ndim))
-
-
-LOST_AXES = Mistake(
-    "C14",
-    "Your statistics lost their axes, so they line up with the last axes of x instead of the groups.",
-    "Which shapes have your mean and the array that you subtract it from, and how does NumPy align them?",
-    {"mean": lambda s: s.data.mean(s.axes), "var": lambda s: s.data.var(s.axes)},
-    {"mean": lambda s: s.data.mean(s.axes)},
-    {"var": lambda s: Normalization.var.compute(s)[..., 0, 0, 0]},
-    {"mean": lambda s: s.data.mean(s.axes), "var": lambda s: (s.spread**2).mean(s.axes)},
-)
-
-BATCH_NORM = Mistake(
-    "C22",
-    "You normalized each channel over the whole batch: that is batch norm.",
-    "Change one image of the batch: which outputs may move?",
-    {"data": lambda s: s.x, "axes": lambda s: (0, 2, 3)},
-)
-
-LAYER_NORM = Mistake(
-    "C05",
-    "All channels of an image share one mean and one variance in your code: one group, which is layer norm.",
-    "How many means should one image have?",
-    {"groups": lambda s: 1},
-)
-
-WHOLE_ARRAY = Mistake(
-    "C17",
-    "You took one mean and one variance over the whole array: all images and channels share them.",
-    "How many means should one image have?",
-    {"axes": _all_axes},
-)
-
-PER_PIXEL = Mistake(
-    "C01",
-    "In your code every pixel has statistics of its own: you did not average over H and W.",
-    "How many values go into one mean, for images of 4 by 5 pixels?",
-    {"axes": lambda s: (2,)},
-    {"data": lambda s: s.x, "axes": lambda s: (1,)},
-    {"data": lambda s: s.x, "axes": lambda s: (0,)},
-)
-
-ROWS_OR_COLUMNS = Mistake(
-    "C23",
-    "You averaged over the rows or over the columns of pixels alone. All H · W positions go into one mean.",
-    "How many values go into one mean, for images of 4 by 5 pixels?",
-    {"axes": lambda s: (4,)},
-    {"axes": lambda s: (3,)},
-)
-
-NOT_MOVED_BACK = Mistake(
-    "C20",
-    "You moved axes, normalized, and put the array back into shape without moving them back.",
-    "Which axis is the first before your last reshape?",
-    {"x_hat": lambda s: np.moveaxis(s.standardized.reshape(s.x.shape), 1, -1).reshape(s.x.shape)},
-    {"x_hat": lambda s: s.standardized.swapaxes(0, 1).reshape(s.x.shape)},
-    {"x_hat": lambda s: np.moveaxis(s.standardized.reshape(s.x.shape), 1, 0).reshape(s.x.shape)},
-)
-
-
-_AFFINE_FIRST = {
-    "data": lambda s: (s.scale * s.x + s.shift).reshape(GroupNorm.data.compute(s).shape),
-    "y": lambda s: s.x_hat,
-    "scale": BatchNorm.scale.compute,  # used in another place, so not missing
-    "shift": BatchNorm.shift.compute,
-}
-IMAGE_AFFINE = tuple(own(AFFINE, "F33", _AFFINE_FIRST) if m.id == "F33" else m for m in AFFINE)
-
-
-def _per_group(s: GroupNorm, values: np.ndarray) -> np.ndarray:
-    """As many values as groups, each for all channels of its group."""
-    return np.repeat(values[: s.groups], s.x.shape[1] // s.groups).reshape(s.param_shape)
-
-
-def _within_group(s: GroupNorm, values: np.ndarray) -> np.ndarray:
-    """As many values as channels in a group, the same for all groups."""
-    return np.tile(values[: s.x.shape[1] // s.groups], s.groups).reshape(s.param_shape)
-
-
-def _right_spread(s: GroupNorm) -> np.ndarray:
-    return s.data - s.data.mean(s.axes, keepdims=True)
-
-
-GROUP_NORM_MISTAKES = (
-    *STATISTICS,
-    Mistake(
-        "G01",
-        "Your groups are interleaved: their channels are not neighbours. A group consists of consecutive channels.",
-        "With six channels and two groups: which channels are in the first group?",
-        {
-            "data": lambda s: s.x.reshape(len(s.x), -1, s.groups, *s.x.shape[2:]),
-            "axes": lambda s: (1, 3, 4),
-        },
-    ),
-    Mistake(
-        "G02",
-        "You reshaped without regard to the axes: values of different images, or of different groups, share a mean. "
-        "reshape keeps the order of the values in memory.",
-        "For x of shape (2, 4, 1, 1) and two groups, which images and channels are in the first row after your reshape?",
-        {"data": lambda s: s.x.reshape(s.groups, -1), "axes": lambda s: (1,)},
-        {"data": lambda s: s.x.reshape(len(s.x), -1, s.groups), "axes": lambda s: (1,)},
-        {"data": lambda s: s.x.reshape(-1, s.groups), "axes": lambda s: (0,)},
-        {
-            "data": lambda s: s.x.reshape(len(s.x), *s.x.shape[2:], s.groups, -1),
-            "axes": lambda s: (1, 2, 4),
-        },
-    ),
-    Mistake(
-        "G03",
-        "You used one γ and one β for a whole group, or the same ones in every group. "
-        "Each of the C channels has a γ and a β of its own.",
-        "How many values does weight have, and how many of them does your code use?",
-        {"scale": lambda s: _per_group(s, s.params[0]), "shift": lambda s: _per_group(s, s.params[1])},
-        {"scale": lambda s: _within_group(s, s.params[0]), "shift": lambda s: _within_group(s, s.params[1])},
-        {"scale": lambda s: _per_group(s, s.params[0])},
-        {"shift": lambda s: _per_group(s, s.params[1])},
-    ),
-    Mistake(
-        "G04",
-        "You swapped the number of groups and the number of channels in a group: "
-        "num_groups says how many groups there are.",
-        "With six channels and num_groups = 2: how many channels are in a group?",
-        {"groups": lambda s: s.x.shape[1] // s.num_groups},
-    ),
-    Mistake(
-        "G05",
-        "Your statistics include the batch axis. Group norm never mixes images: each has statistics of its own.",
-        "Change one image of the batch: which outputs may move?",
-        {"axes": lambda s: (0, 2, 3, 4)},
-        {"mean": lambda s: s.data.mean((0, 2, 3, 4), keepdims=True), "spread": _right_spread},
-    ),
-    Mistake(
-        "G06",
-        "Your code uses a fixed number of groups and ignores num_groups.",
-        "What changes in your function when the caller passes another num_groups?",
-        {"groups": lambda s: 2},
-    ),
-    Mistake(
-        "C02",
-        "You normalized each channel of each image alone: that is instance norm.",
-        "How many channels share a mean, with six channels and two groups?",
-        {"groups": lambda s: s.x.shape[1]},
-    ),
-    Mistake(
-        "C21",
-        "You took the variance channel by channel, or of the channels' means. The variance of a group is that of all "
-        "its values together.",
-        "Two channels in a group, one all 0 and one all 2: what is the variance of the group?",
-        {"var": lambda s: s.data.var((3, 4), keepdims=True).mean(2, keepdims=True)},
-        {"var": lambda s: s.data.mean((3, 4), keepdims=True).var(2, keepdims=True)},
-    ),
-    Mistake(
-        "C09",
-        "You divided by the wrong number of values. What counts is how many values share a mean: (C / G) · H · W.",
-        "How many values are in one of two groups of an image of shape (6, 4, 5)?",
-        {"divisor": lambda s: s.x[0, 0].size},
-        {"divisor": lambda s: s.data.shape[2]},
-        {"mean": lambda s: s.data.sum(s.axes, keepdims=True) / s.x[0, 0].size, "divisor": lambda s: s.x[0, 0].size},
-        {"mean": lambda s: s.data.sum(s.axes, keepdims=True) / s.x[0].size, "divisor": lambda s: s.x[0].size},
-    ),
-    BATCH_NORM,
-    LAYER_NORM,
-    WHOLE_ARRAY,
-    PER_PIXEL,
-    NOT_MOVED_BACK,
-    LOST_AXES,
-    *IMAGE_AFFINE,
-    MOVED_AXES,
-    *chosen(IMAGE_AFFINE_MISTAKES, "C06"),
-)
-
-
-def _parts(count: Callable) -> Form:
-    """Every image in that many parts of equal size; they may end within a channel."""
-    return {"data": lambda s: s.x.reshape(len(s.x), count(s), -1), "axes": lambda s: (2,)}
-
-
-INSTANCE_NORM_MISTAKES = (
-    *STATISTICS,
-    BATCH_NORM,
-    LAYER_NORM,
-    Mistake(
-        "G04",
-        "Several channels of an image share a mean in your code, though not all of them.",
-        "Of how many channels does a group consist if every channel is normalized alone?",
-        _parts(lambda s: len(s.x)),
-        _parts(lambda s: s.x.shape[1] // 2),
-        _parts(lambda s: s.x.shape[2]),
-        _parts(lambda s: s.x.shape[3]),
-        _parts(lambda s: 2),
-    ),
-    Mistake(
-        "C07",
-        "You reshaped without regard to the axes, so values of different channels share a mean. "
-        "reshape keeps the order of the values in memory.",
-        "For x of shape (2, 3, 1, 1), which images and channels are in the first row of x.reshape(3, -1)?",
-        {"data": lambda s: s.x.reshape(s.groups, -1), "axes": lambda s: (1,)},
-        {"data": lambda s: s.x.reshape(len(s.x), -1, s.groups), "axes": lambda s: (1,)},
-        {"data": lambda s: s.x.reshape(-1, s.groups), "axes": lambda s: (0,)},
-    ),
-    Mistake(
-        "C09",
-        "You divided by the wrong number of values. What counts is how many values share a mean: H · W.",
-        "How many values does one channel of an image of shape (3, 4, 5) have?",
-        {"divisor": lambda s: len(s.x) * s.x[0, 0].size},
-        {"divisor": lambda s: len(s.x)},
-        {"divisor": lambda s: s.x[0].size},
-        {"mean": lambda s: s.data.sum(s.axes, keepdims=True) / len(s.x), "divisor": lambda s: len(s.x)},
-    ),
-    Mistake(
-        "C21",
-        "You took the variance row by row or column by column. The variance of a channel is that of all its pixels "
-        "together.",
-        "Two rows of pixels, one all 0 and one all 2: what is the variance of the channel?",
-        {"var": lambda s: s.data.var(4, keepdims=True).mean(3, keepdims=True)},
-        {"var": lambda s: s.data.var(3, keepdims=True).mean(4, keepdims=True)},
-    ),
-    WHOLE_ARRAY,
-    PER_PIXEL,
-    ROWS_OR_COLUMNS,
-    NOT_MOVED_BACK,
-    Mistake("C14", LOST_AXES.says.replace("the groups", "the channels"), LOST_AXES.asks, *LOST_AXES.forms),
-    *IMAGE_AFFINE,
-    MOVED_AXES,
-    *chosen(IMAGE_AFFINE_MISTAKES, "C06"),
 )
 
 
@@ -995,15 +681,6 @@ def _with_zeros(inputs: Inputs) -> dict[str, object]:
     return {**inputs, "x": x, "eps": 1e-2}
 
 
-def _narrow(inputs: Inputs, axes: tuple[int, ...]) -> dict[str, object]:
-    """The same with values around 0 whose variance is smaller than ε."""
-    x = inputs["x"]
-    return {**inputs, "x": 0.1 * (x - x.mean(axes, keepdims=True)), "eps": 1.0}
-
-
-_SQUARE = "axes of equal length, so that shapes fit which should not."
-
-
 def _row_probes(seed: int, *, centred: bool) -> tuple[Probe, ...]:
     """The probes of a norm over the last axis."""
     rng = np.random.default_rng(seed)
@@ -1016,81 +693,21 @@ def _row_probes(seed: int, *, centred: bool) -> tuple[Probe, ...]:
         Probe("epsilon", "ε = 0.5, so large that its place matters.", {**plain, "eps": 0.5}),
         Probe("sequence", "samples with three positions each, shape (2, 3, 5).", _rows(rng, (2, 3, 5), eps=1e-5)),
         Probe("four axes", "an array with four axes, shape (2, 3, 2, 4).", _rows(rng, (2, 3, 2, 4), eps=1e-5)),
-        Probe("square", f"a square table: {_SQUARE}", _rows(rng, (4, 4), eps=1e-2)),
-        Probe("cube", f"three {_SQUARE}", cube),
+        Probe("square", f"a square table: {SQUARE}", _rows(rng, (4, 4), eps=1e-2)),
+        Probe("cube", f"three {SQUARE}", cube),
         Probe("alone", "the first row of the first input, alone.", {**plain, "x": plain["x"][:1]}),
         Probe("constant", "a row of equal values, and one that hardly varies.", _with_constant_row(plain), floor=1e-4)
         if centred
         else Probe("zeros", "a row of zeros, and one of small values.", _with_zeros(plain)),
-        Probe("narrow", "values whose variance is smaller than ε.", _narrow(cube, (-1,))),
+        Probe("narrow", "values whose variance is smaller than ε.", narrow(cube, (-1,))),
         Probe("moved", f"the first input, every x times 3{' plus 5' * centred}.", {**plain, "x": moved}),
         Probe("offset", "float32 values with mean 10,000 and standard deviation 1.", far, **ROUGH),
     )
 
 
-def _image_inputs(
-    rng: np.random.Generator, shape: tuple[int, ...], num_groups: int, *, eps: float
-) -> dict[str, object]:
-    """Images that differ in mean and spread, as their channels do."""
-    inputs = random_inputs(rng, shape, eps=eps)
-    each = (len(inputs["x"]), 1, 1, 1)
-    x = inputs["x"] * rng.uniform(0.5, 2, each) + rng.normal(0, 3, each)
-    return {"x": x, "num_groups": num_groups, **{name: v for name, v in inputs.items() if name != "x"}}
-
-
-def _with_constant_group(inputs: Inputs) -> dict[str, object]:
-    """The same with a group of equal values in the first image, and a second image that varies little."""
-    x = inputs["x"].copy()
-    x[0, : x.shape[1] // inputs["num_groups"]] = 0.25
-    x[1] = 3e-2 * (x[1] - x[1].mean())
-    return {**inputs, "x": x, "eps": 1e-2}
-
-
-def _image_probes(seed: int, images: int, groups: int, line_groups: int, group: str) -> tuple[Probe, ...]:
-    """The probes of group norm and instance norm; in ``square`` every channel is a group."""
-    rng = np.random.default_rng(seed)
-    plain = _image_inputs(rng, (images, 6, 4, 7), groups, eps=1e-5)
-    square = _image_inputs(rng, (3, 3, 3, 3), 3, eps=1e-2)
-    line = _image_inputs(rng, (2, 4, 1, 6), line_groups, eps=1e-5)
-    far = {**plain, **random_inputs(rng, (2, 6, 3, 4), eps=1e-5, mean=1e4, dtype=np.float32)}
-    moved = np.asfortranarray(3 * plain["x"] + 5)
-    return (
-        Probe("plain", "images and channels that differ in mean and spread.", plain),
-        Probe("epsilon", "ε = 0.5, so large that its place matters.", {**plain, "eps": 0.5}),
-        Probe("square", f"three channels, each a group, in three images of 3 by 3 pixels: {_SQUARE}", square),
-        Probe("line", "images of one line.", line),
-        Probe("alone", "the first image of the first input, alone.", {**plain, "x": plain["x"][:1]}),
-        Probe(
-            "constant",
-            f"a {group} of equal values, and an image that hardly varies.",
-            _with_constant_group(plain),
-            floor=1e-4,
-        ),
-        Probe("narrow", "values whose variance is smaller than ε.", _narrow(line, (1, 2, 3))),
-        Probe("moved", "the first input, every x times 3 plus 5.", {**plain, "x": moved}),
-        Probe("offset", "float32 values with mean 10,000 and standard deviation 1.", far, **ROUGH),
-    )
-
-
-def _group_probes(seed: int) -> tuple[Probe, ...]:
-    """The probes of group norm, which also gets other numbers of groups."""
-    plain, *others = _image_probes(seed, 5, 2, 2, "group")
-    return (
-        plain,
-        Probe("three groups", "the same images, with three groups instead of two.", {**plain.inputs, "num_groups": 3}),
-        Probe("one group", "the same images, with a single group.", {**plain.inputs, "num_groups": 1}),
-        *others,
-    )
-
-
-def _without(probes: tuple[Probe, ...], name: str) -> tuple[Probe, ...]:
-    """The same probes without one of the inputs."""
-    return tuple(replace(probe, inputs={key: v for key, v in probe.inputs.items() if key != name}) for probe in probes)
-
-
 def _backward(probes: tuple[Probe, ...], seed: int) -> tuple[Probe, ...]:
     """The probes of a backward pass: with a random dy for each shape, without β."""
-    return tuple(replace(probe, inputs=_with_dy(probe.inputs, seed)) for probe in _without(probes, "bias"))
+    return tuple(replace(probe, inputs=_with_dy(probe.inputs, seed)) for probe in without(probes, "bias"))
 
 
 def _with_dy(inputs: Inputs, seed: int) -> dict[str, object]:
@@ -1109,68 +726,7 @@ def _fresh_without(rng: np.random.Generator, name: str, *, backward: bool = Fals
     return _with_dy(inputs, int(rng.integers(2**31))) if backward else inputs
 
 
-def _fresh_images(rng: np.random.Generator) -> Inputs:
-    samples, groups, size, height, width = (int(n) for n in rng.integers(2, 5, 5))
-    eps = float(10 ** rng.uniform(-4, -1))
-    return _image_inputs(rng, (samples, groups * size, height, width), groups, eps=eps)
-
-
-def _fresh_instances(rng: np.random.Generator) -> Inputs:
-    return {name: value for name, value in _fresh_images(rng).items() if name != "num_groups"}
-
-
 # Properties
-
-
-def _x_hat(outputs: Mapping[str, Outputs], inputs: Mapping[str, Inputs], probe: str) -> np.ndarray:
-    """What y was before γ and β."""
-    given, y = inputs[probe], outputs[probe]["y"]
-    if y.shape != given["x"].shape:
-        raise ValueError("expected the shape of x")
-    shape = (-1, 1, 1) if y.ndim == 4 else (-1,)
-    return (y - given.get("bias", np.zeros(1)).reshape(shape)) / given["weight"].reshape(shape)
-
-
-def _as_rows(values: np.ndarray) -> np.ndarray:
-    return values.reshape(-1, values.shape[-1])
-
-
-def _holds_in_each(groups: int | None, holds: Callable[[np.ndarray], bool]) -> Callable:
-    """Whether something holds for the values that share a mean, each set of them a row; without groups they are rows."""
-
-    def check(outputs: Mapping[str, Outputs], inputs: Mapping[str, Inputs]) -> bool:
-        probes = ("plain",) if groups else ("plain", "sequence")
-        values = [_x_hat(outputs, inputs, probe) for probe in probes]
-        return all(holds(each.reshape(len(each) * groups, -1) if groups else _as_rows(each)) for each in values)
-
-    return check
-
-
-def _forward_properties(place: str, groups: int | None = None) -> tuple[Property, ...]:
-    """What the three norms with a mean do; ``place`` is the place of values that share one."""
-    return (
-        Property(
-            "what becomes of the first sample does not depend on the others.",
-            lambda o, i: close(o["alone"]["y"], o["plain"]["y"][:1]),
-        ),
-        Property(
-            f"without γ and β, the mean is 0 in every {place}.",
-            _holds_in_each(groups, lambda rows: close(rows.mean(1), 0.0)),
-        ),
-        Property(
-            f"without γ and β, the standard deviation is 1 in every {place}, as ε is small.",
-            _holds_in_each(groups, lambda rows: close(rows.std(1), 1.0)),
-        ),
-        Property(
-            "multiplying x by 3 and adding 5 changes nothing, as ε is small.",
-            lambda o, i: close(o["moved"]["y"], o["plain"]["y"]),
-        ),
-        Property(
-            f"a {place} of equal values gives β.",
-            lambda o, i: close(_x_hat(o, i, "constant")[0, : 6 // groups if groups else None], 0.0),
-        ),
-    )
-
 
 RMS_PROPERTIES = (
     Property(
@@ -1178,12 +734,12 @@ RMS_PROPERTIES = (
         lambda o, i: close(o["alone"]["y"], o["plain"]["y"][:1]),
     ),
     Property(
-        "without γ, the mean of the squares is 1 in every row, as ε is small.",
-        _holds_in_each(None, lambda rows: close((rows**2).mean(1), 1.0)),
+        "y / γ has the mean square 1 in every row, as ε is small.",
+        holds_in_each(None, lambda rows: close((rows**2).mean(1), 1.0)),
     ),
     Property(
-        "without γ, no value has changed its sign.",
-        lambda o, i: (np.sign(_x_hat(o, i, "plain")) == np.sign(i["plain"]["x"])).all(),
+        "y / γ has the sign of x everywhere.",
+        lambda o, i: (np.sign(x_hat(o, i, "plain")) == np.sign(i["plain"]["x"])).all(),
     ),
     Property(
         "multiplying x by 3 changes nothing, as ε is small.", lambda o, i: close(o["moved"]["y"], o["plain"]["y"])
@@ -1263,7 +819,7 @@ LAYER_NORM_FORWARD = Exercise(
     probes=_row_probes(110, centred=True),
     fresh=_fresh_rows,
     mistakes=LAYER_NORM_MISTAKES,
-    properties=_forward_properties("row"),
+    properties=forward_properties("row"),
     hints=(
         "Take one row of a table, by itself. Which numbers does its mean need?",
         "The last axis has a number that does not depend on how many axes there are.",
@@ -1291,45 +847,12 @@ LAYER_NORM_BACKWARD = Exercise(
     channels=-1,
 )
 
-GROUP_NORM_FORWARD = Exercise(
-    id="group_norm_forward",
-    chapter="11_five_norms",
-    signature="(x, num_groups, weight, bias, eps) -> y, x of shape (N, C, H, W)",
-    operation=GroupNorm,
-    probes=_group_probes(113),
-    fresh=_fresh_images,
-    mistakes=GROUP_NORM_MISTAKES,
-    properties=_forward_properties("group", 2),
-    hints=(
-        "The first C / num_groups channels of an image are a group. Give the groups an axis of their own.",
-        "With the axis C split into two, which axes of the five belong to one group?",
-        "Bring x̂ back to the shape of x before γ and β meet it: they have one value per channel.",
-    ),
-    changing={"x": "F24"},
-)
-
-INSTANCE_NORM_FORWARD = Exercise(
-    id="instance_norm_forward",
-    chapter="11_five_norms",
-    signature="(x, weight, bias, eps) -> y, x of shape (N, C, H, W)",
-    operation=InstanceNorm,
-    probes=_without(_image_probes(114, 3, 6, 4, "channel"), "num_groups"),
-    fresh=_fresh_instances,
-    mistakes=INSTANCE_NORM_MISTAKES,
-    properties=_forward_properties("channel of an image", 6),
-    hints=(
-        "Every channel of every image is normalized alone. How many channels are then in a group?",
-        "So how many groups are there? Read it off the shape of x.",
-    ),
-    changing={"x": "F24"},
-)
-
 RMS_NORM_FORWARD = Exercise(
     id="rms_norm_forward",
     chapter="11_five_norms",
     signature="(x, weight, eps) -> y, x of shape (*, D)",
     operation=RMSNorm,
-    probes=_without(_row_probes(115, centred=False), "bias"),
+    probes=without(_row_probes(115, centred=False), "bias"),
     fresh=lambda rng: _fresh_without(rng, "bias"),
     mistakes=RMS_NORM_MISTAKES,
     properties=RMS_PROPERTIES,
@@ -1357,13 +880,4 @@ RMS_NORM_BACKWARD = Exercise(
     ),
     changing=CHANGING,
     channels=-1,
-)
-
-EXERCISES = (
-    LAYER_NORM_FORWARD,
-    LAYER_NORM_BACKWARD,
-    GROUP_NORM_FORWARD,
-    INSTANCE_NORM_FORWARD,
-    RMS_NORM_FORWARD,
-    RMS_NORM_BACKWARD,
 )
