@@ -1,5 +1,6 @@
 """Questions: their format, and the form that they become."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,12 @@ def test_questions_are_read_in_order(tmp_path):
     (first, second) = questions.load(written(tmp_path, [GOOD, GOOD | {"question": "Second?"}]))
     assert first.text == GOOD["question"] and second.text == "Second?"
     assert first.answers == (questions.Answer("`x`", "No <b>."), questions.Answer("y", "$y$ it is.", right=True))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_no_answer_is_a_formula_alone_which_to_a_screen_reader_is_no_label(file):
+    answers = [answer.text for question in questions.load(file) for answer in question.answers]
+    assert not [answer for answer in answers if not re.search(r"\w", re.sub(r"\$[^$]*\$", "", answer))]
 
 
 @pytest.mark.parametrize(
