@@ -499,6 +499,7 @@ def plot_curves(
     xlabel: str,
     ylabel: str,
     log_x: bool = False,
+    ticks: Sequence[str] | None = None,
     ylim: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -512,6 +513,7 @@ def plot_curves(
         xlabel: what ``x`` is.
         ylabel: what was measured, with its unit.
         log_x: whether the horizontal axis is logarithmic.
+        ticks: what to call the values of ``x``, instead of the numbers.
         ylim: the ends of the vertical axis.
     """
     columns = 2 if max(map(len, curves)) <= 22 else 1
@@ -526,18 +528,21 @@ def plot_curves(
         estimates = [v.estimate for v in intervals]
         ax.plot(places, estimates, color=colour, ls=line_style, lw=1.5, marker="os^vDPX*"[i], ms=6, label=name)
     ax.set(xscale="log" if log_x else "linear", xlabel=xlabel, ylabel=ylabel, ylim=ylim)
-    ax.set_xticks(x, [f"{value:g}" for value in x])
+    ax.set_xticks(x, ticks or [f"{value:g}" for value in x])
     ax.minorticks_off()
     ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1), ncols=columns, columnspacing=1, handlelength=3)
     return ax
 
 
-def plot_windows(windows: Mapping[str, Sequence[float]], rates: Sequence[float], *, ax: Axes | None = None) -> Axes:
+def plot_windows(
+    windows: Mapping[str, Sequence[float]], rates: Sequence[float], *, name_all: bool = False, ax: Axes | None = None
+) -> Axes:
     """Draw a row per entry and a cell per learning rate, filled from below by the share of runs that learn.
 
     Args:
         windows: by name, a share from 0 to 1 per rate.
         rates: the learning rates, rising by a constant factor.
+        name_all: whether each of them is named, upright, or else six at most.
     """
     names = [fill(name, 24) for name in windows]
     ax = _new_axes(ax, figsize=(5.2, 1.2 + 0.42 * len(names)))
@@ -549,8 +554,8 @@ def plot_windows(windows: Mapping[str, Sequence[float]], rates: Sequence[float],
             corner = (place - width / 2, row - 0.38)
             ax.add_patch(Rectangle(corner, width, 0.76 * share, facecolor=BLUE, lw=0))
             ax.add_patch(Rectangle(corner, width, 0.76, facecolor="none", edgecolor=MUTED, lw=0.8))
-    ticks = slice(None, None, math.ceil(len(rates) / 6))
-    ax.set_xticks(places[ticks], [_rate(rate) for rate in rates[ticks]])
+    ticks = slice(None, None, 1 if name_all else math.ceil(len(rates) / 6))
+    ax.set_xticks(places[ticks], [_rate(rate) for rate in rates[ticks]], rotation=90 if name_all else 0)
     ax.set(yticks=rows, yticklabels=names, xlabel="learning rate")
     ax.set(xlim=(places[0] - width, places[-1] + width), ylim=(-0.5, len(names) - 0.5))
     ax.set_title("filled: share of the runs that learn")

@@ -1,5 +1,7 @@
 """Figures show the numbers that they are given, in the course's colours."""
 
+from itertools import pairwise
+
 import matplotlib
 
 matplotlib.use("agg")
@@ -373,6 +375,12 @@ def test_points_of_several_curves_stand_side_by_side_around_their_x(ax, log_x):
     assert (places.max(axis=0)[:-1] < places.min(axis=0)[1:]).all()
 
 
+def test_places_on_the_horizontal_axis_can_have_names(ax):
+    plots.plot_curves([1, 2], {"a": made_up_intervals(2)}, xlabel="x", ylabel="y", ticks=["1 to 2", "3 to 9"], ax=ax)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1 to 2", "3 to 9"]
+    assert list(ax.get_xticks()) == [1, 2]
+
+
 def test_a_single_curve_stands_at_its_x(ax):
     plots.plot_curves([3, 51], {"a": made_up_intervals(2)}, xlabel="x", ylabel="y", ax=ax)
     assert ax.lines[0].get_xdata() == pytest.approx([3, 51])
@@ -423,6 +431,16 @@ def test_of_many_learning_rates_some_are_named(ax):
     rates = [2.0**k for k in range(-10, 6)]
     plots.plot_windows({"a": [0.0] * 16}, rates, ax=ax)
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1/1024", "1/128", "1/16", "1/2", "4", "32"]
+
+
+def test_all_learning_rates_are_named_on_demand_without_overlaps(ax):
+    rates = [2.0**k for k in range(-12, -2)]
+    plots.plot_windows({"a": [0.0] * 10}, rates, name_all=True, ax=ax)
+    labels = ax.get_xticklabels()
+    assert [label.get_text() for label in labels] == [f"1/{2**k}" for k in range(12, 2, -1)]
+    ax.figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(left.x1 <= right.x0 for left, right in pairwise(boxes))
 
 
 def cells_drawn(ax) -> dict[tuple[int, int], float]:
