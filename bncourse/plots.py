@@ -570,7 +570,7 @@ def plot_dependence(
 ) -> Axes:
     """Draw square matrices: which output, a row, depends on which input, a column, and how strongly.
 
-    A cell is darker the larger its value is beside the largest of its matrix; without a dependence it stays empty.
+    The larger a value is beside the largest of its matrix, the fuller is its colour; without a dependence a cell is empty.
 
     Args:
         matrices: by name, values that are not negative.

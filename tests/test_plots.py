@@ -454,7 +454,7 @@ def cells_drawn(ax) -> dict[tuple[int, int], float]:
     return found
 
 
-def test_dependence_is_darker_the_stronger_it_is_and_empty_where_there_is_none(ax):
+def test_dependence_has_more_colour_the_stronger_it_is_and_is_empty_where_there_is_none(ax):
     matrix = np.array([[4.0, 4.0, 0.0, 0.5], [0.2, 4.0, 1e-12, 0.0], [0.01, 0.01, 2.0, 0.2], [0.0, 0.0, 0.0, 4.0]])
     plots.plot_dependence({"a": matrix}, block=2, ax=ax)
     opacities = [[1.0, 1.0, 0, 0.6], [0.35, 1.0, 0, 0], [0.2, 0.2, 1.0, 0.35], [0, 0, 0, 1.0]]

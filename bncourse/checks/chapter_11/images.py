@@ -112,6 +112,13 @@ NOT_MOVED_BACK = Mistake(
 )
 
 
+_ORDER_FORGOTTEN: tuple[Form, ...] = (  # reshaped as if the groups were the first or the last axis in memory
+    {"data": lambda s: s.x.reshape(s.groups, -1), "axes": lambda s: (1,)},
+    {"data": lambda s: s.x.reshape(len(s.x), -1, s.groups), "axes": lambda s: (1,)},
+    {"data": lambda s: s.x.reshape(-1, s.groups), "axes": lambda s: (0,)},
+)
+
+
 def _in_shape(s: GroupNorm, values: np.ndarray) -> np.ndarray:
     """Values of the shape of x in that of the data."""
     return values.reshape(GroupNorm.data.compute(s).shape)
@@ -161,9 +168,7 @@ GROUP_NORM_MISTAKES = (
         "You reshaped without regard to the axes: values of different images, or of different groups, share a mean. "
         "reshape keeps the order of the values in memory.",
         "For x of shape (2, 4, 1, 1) and two groups, which images and channels are in the first row after your reshape?",
-        {"data": lambda s: s.x.reshape(s.groups, -1), "axes": lambda s: (1,)},
-        {"data": lambda s: s.x.reshape(len(s.x), -1, s.groups), "axes": lambda s: (1,)},
-        {"data": lambda s: s.x.reshape(-1, s.groups), "axes": lambda s: (0,)},
+        *_ORDER_FORGOTTEN,
         {
             "data": lambda s: s.x.reshape(len(s.x), *s.x.shape[2:], s.groups, -1),
             "axes": lambda s: (1, 2, 4),
@@ -258,9 +263,7 @@ INSTANCE_NORM_MISTAKES = (
         "You reshaped without regard to the axes, so values of different channels share a mean. "
         "reshape keeps the order of the values in memory.",
         "For x of shape (2, 3, 1, 1), which images and channels are in the first row of x.reshape(3, -1)?",
-        {"data": lambda s: s.x.reshape(s.groups, -1), "axes": lambda s: (1,)},
-        {"data": lambda s: s.x.reshape(len(s.x), -1, s.groups), "axes": lambda s: (1,)},
-        {"data": lambda s: s.x.reshape(-1, s.groups), "axes": lambda s: (0,)},
+        *_ORDER_FORGOTTEN,
     ),
     Mistake(
         "C09",
