@@ -461,7 +461,7 @@ MASKED = Exercise(
             "y has the shape of x.",
             lambda o, i: all(o[name]["y"].shape == i[name]["x"].shape for name in i if name in o),
         ),
-        Property("y is 0 at the padding.", _zero_at_padding),
+        Property("y is 0 at the padding, even where that holds NaN.", _zero_at_padding),
         Property(
             "over the data every channel of y has the mean β.", _of_the_data(np.mean, lambda inputs: inputs["bias"])
         ),
