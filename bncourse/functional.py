@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import FunctionCtx
 
-from bncourse.arguments import (
+from bncourse.normalize import computable, is_transformed, normalized, normalized_with, number_of
+from bncourse.reference import Layout
+from bncourse.tensor_arguments import (
     ArgumentError,
     check_channels,
     check_count,
@@ -23,8 +25,6 @@ from bncourse.arguments import (
     check_momentum,
     check_running,
 )
-from bncourse.normalize import computable, is_transformed, normalized, normalized_with, number_of
-from bncourse.reference import Layout
 
 # The five norms
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import FunctionCtx
 
-from bncourse.arguments import HALF
 from bncourse.reference import Layout
+from bncourse.tensor_arguments import HALF
 
 PART = 2**20  # values computed with at a time: 4 MiB of float32, of which a cache holds a few copies
 

@@ -11,11 +11,22 @@ changed in place, last of all; when an error is raised, nothing has changed.
 """
 
 import math
-import numbers
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+
+from bncourse.array_arguments import (
+    check_count,
+    check_eps,
+    check_groups,
+    check_momentum,
+    check_running,
+    checked_dy,
+    checked_input,
+    checked_params,
+    is_integer,
+)
 
 # Values that may be added up in float32 before float64 takes over.
 LONGEST_RUN = 1024
@@ -138,7 +149,7 @@ def _forward(
 
 def _backward(dy: np.ndarray, cache: Cache) -> Gradients:
     """Gradients of the loss with respect to the input, the weight and the bias of any norm."""
-    dy = _computable(_checked_dy(dy, cache)).reshape(cache.layout.shape)
+    dy = _computable(checked_dy(dy, cache.shape)).reshape(cache.layout.shape)
     dweight = None if cache.weight is None else _sum_to(cache.weight, cache, dy, cache.x_hat)
     dbias = None if cache.bias is None else _sum_to(cache.bias, cache, dy)
     dx_hat = dy if cache.weight is None else dy * _param(cache.weight, cache)
@@ -245,21 +256,22 @@ def batch_norm_forward(
     Source:
         Ioffe and Szegedy (2015), Algorithms 1 and 2; ``torch.nn.functional.batch_norm``.
     """
-    x = _checked_input(x, minimum_rank=2)
+    x = checked_input(x, minimum_rank=2)
     channels = x.shape[1]
-    weight, bias = _checked_params((channels,), weight=weight, bias=bias)
-    _check_running(channels, running_mean, running_var, training=training)
-    _check_momentum(momentum)
-    _check_eps(eps)
+    weight, bias = checked_params((channels,), weight=weight, bias=bias)
+    check_running(channels, running_mean, running_var, training=training)
+    check_momentum(momentum)
+    check_eps(eps)
     layout = Layout(x.shape, (0, *range(2, x.ndim)), _channels_first(channels, x.ndim))
     if not training:
         return _forward_fixed(x, layout, weight, bias, running_mean, running_var, eps)
-    _check_count(
+    check_count(
         x, x.size // max(channels, 1), owner="channel", remedy="use a larger batch, or evaluation mode (training=False)"
     )
     y, cache = _forward(x, layout, weight, bias, eps)
     if running_mean is not None and x.size > 0:
-        _update_running(running_mean, running_var, cache, momentum)
+        mean, var, _ = (statistic.ravel() for statistic in cache.statistics)
+        update_running(running_mean, running_var, mean, var, x.size // channels, momentum)
     return y, cache
 
 
@@ -305,12 +317,12 @@ def _forward_fixed(
     return _affine(cache), cache
 
 
-def _update_running(running_mean: np.ndarray, running_var: np.ndarray, cache: Cache, momentum: float) -> None:
-    """Move the running statistics towards those of the batch, in place."""
-    count = cache.x_hat.size // running_mean.size
-    batch_mean, batch_var = cache.statistics.mean.ravel(), cache.statistics.var.ravel()
-    unbiased_var = batch_var * (count / (count - 1))
-    new_mean = ((1 - momentum) * running_mean + momentum * batch_mean).astype(running_mean.dtype)
+def update_running(
+    running_mean: np.ndarray, running_var: np.ndarray, mean: np.ndarray, var: np.ndarray, count: int, momentum: float
+) -> None:
+    """Move the running statistics towards those of a batch, in place; ``var`` is biased, over ``count`` values."""
+    unbiased_var = var * (count / (count - 1))
+    new_mean = ((1 - momentum) * running_mean + momentum * mean).astype(running_mean.dtype)
     new_var = ((1 - momentum) * running_var + momentum * unbiased_var).astype(running_var.dtype)
     # Nothing can fail from here on, so the two never get out of step.
     running_mean[...] = new_mean
@@ -349,10 +361,10 @@ def layer_norm_forward(
     Source:
         Ba, Kiros and Hinton (2016); ``torch.nn.functional.layer_norm``.
     """
-    x = _checked_input(x, minimum_rank=1)
+    x = checked_input(x, minimum_rank=1)
     layout = _trailing(x, normalized_shape)
-    weight, bias = _checked_params(layout.param_shape, weight=weight, bias=bias)
-    _check_eps(eps)
+    weight, bias = checked_params(layout.param_shape, weight=weight, bias=bias)
+    check_eps(eps)
     return _forward(x, layout, weight, bias, eps)
 
 
@@ -397,12 +409,12 @@ def instance_norm_forward(
     Source:
         Ulyanov, Vedaldi and Lempitsky (2016); ``torch.nn.functional.instance_norm``.
     """
-    x = _checked_input(x, minimum_rank=3)
+    x = checked_input(x, minimum_rank=3)
     channels = x.shape[1]
-    weight, bias = _checked_params((channels,), weight=weight, bias=bias)
-    _check_eps(eps)
+    weight, bias = checked_params((channels,), weight=weight, bias=bias)
+    check_eps(eps)
     positions = math.prod(x.shape[2:])
-    _check_count(x, positions, owner="channel of a sample", remedy="use larger images, or another norm")
+    check_count(x, positions, owner="channel of a sample", remedy="use larger images, or another norm")
     layout = Layout(x.shape, tuple(range(2, x.ndim)), _channels_first(channels, x.ndim))
     return _forward(x, layout, weight, bias, eps)
 
@@ -455,11 +467,11 @@ def group_norm_forward(
     Source:
         Wu and He (2018); ``torch.nn.functional.group_norm``.
     """
-    x = _checked_input(x, minimum_rank=2)
+    x = checked_input(x, minimum_rank=2)
     samples, channels, *positions = x.shape
-    weight, bias = _checked_params((channels,), weight=weight, bias=bias)
-    _check_groups(num_groups, channels)
-    _check_eps(eps)
+    weight, bias = checked_params((channels,), weight=weight, bias=bias)
+    check_groups(num_groups, channels)
+    check_eps(eps)
     grouped = (num_groups, channels // num_groups)
     shape = (samples, *grouped, *positions)
     layout = Layout(shape, tuple(range(2, len(shape))), (1, *grouped, *(1 for _ in positions)))
@@ -512,12 +524,12 @@ def rms_norm_forward(
     Source:
         Zhang and Sennrich (2019), which has no ε; ``torch.nn.functional.rms_norm``.
     """
-    x = _checked_input(x, minimum_rank=1)
+    x = checked_input(x, minimum_rank=1)
     layout = _trailing(x, normalized_shape)
-    (weight,) = _checked_params(layout.param_shape, weight=weight)
+    (weight,) = checked_params(layout.param_shape, weight=weight)
     if eps is None:
         eps = float(np.finfo(_computable(x).dtype).eps)
-    _check_eps(eps)
+    check_eps(eps)
     return _forward(x, layout, weight, None, eps, centered=False)
 
 
@@ -546,127 +558,9 @@ def _channels_first(channels: int, rank: int) -> tuple[int, ...]:
     return (1, channels) + (1,) * (rank - 2)
 
 
-# Checks: expected, got, fix
-
-
-def _checked_input(x: np.ndarray, *, minimum_rank: int) -> np.ndarray:
-    x = np.asarray(x)
-    _check_floating("x", x)
-    if x.ndim < minimum_rank:
-        axes = "(N, C, *)" if minimum_rank == 2 else "(N, C, *) with positions" if minimum_rank == 3 else "(*, D)"
-        raise ValueError(
-            f"expected x of shape {axes}, so at least {minimum_rank} axes; got shape {x.shape}; "
-            "add the missing axes, for example with x[None]"
-        )
-    return x
-
-
-def _checked_params(shape: tuple[int, ...], **params: np.ndarray | None) -> list[np.ndarray | None]:
-    return [None if param is None else _checked_param(name, param, shape) for name, param in params.items()]
-
-
-def _checked_param(name: str, param: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    param = np.asarray(param)
-    _check_floating(name, param)
-    if param.shape != shape:
-        raise ValueError(
-            f"expected {name} of shape {shape}, to match x; got shape {param.shape}; "
-            f"make {name} anew for this input, or check the order of the axes of x"
-        )
-    return param
-
-
-def _checked_dy(dy: np.ndarray, cache: Cache) -> np.ndarray:
-    dy = np.asarray(dy)
-    _check_floating("dy", dy)
-    if dy.shape != cache.shape:
-        raise ValueError(
-            f"expected dy of shape {cache.shape}, that of the forward pass; got shape {dy.shape}; "
-            "pass the gradient with respect to y, and the cache of the same forward pass"
-        )
-    return dy
-
-
-def _check_floating(name: str, array: np.ndarray) -> None:
-    if array.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):
-        raise ValueError(
-            f"expected {name} of dtype float16, float32 or float64; got {array.dtype}; "
-            f"convert it, for example with numpy.asarray({name}, dtype=float)"
-        )
-
-
-def _check_running(
-    channels: int, running_mean: np.ndarray | None, running_var: np.ndarray | None, *, training: bool
-) -> None:
-    if (running_mean is None) != (running_var is None):
-        present = "running_mean" if running_var is None else "running_var"
-        raise ValueError(f"expected running_mean and running_var together; got only {present}; pass both or neither")
-    if running_mean is None:
-        if not training:
-            raise ValueError(
-                "expected running_mean and running_var in evaluation mode; got None; "
-                "pass both, or training=True to normalize with the statistics of the batch"
-            )
-        return
-    for name, running in (("running_mean", running_mean), ("running_var", running_var)):
-        _check_running_array(name, running, channels, training=training)
-    if np.shares_memory(running_mean, running_var):
-        raise ValueError(
-            "expected running_mean and running_var to be two arrays; got memory that they share; "
-            "pass a copy of one of them"
-        )
-
-
-def _check_running_array(name: str, running: np.ndarray, channels: int, *, training: bool) -> None:
-    if not isinstance(running, np.ndarray):
-        raise ValueError(
-            f"expected {name} to be a NumPy array, which is updated in place; got {type(running).__name__}; "
-            f"convert it once, with numpy.array({name}, dtype=float), and keep the array"
-        )
-    _checked_param(name, running, (channels,))
-    if training and not running.flags.writeable:
-        raise ValueError(f"expected {name} to be writeable in training; got a read-only array; pass {name}.copy()")
-
-
-def _check_momentum(momentum: float) -> None:
-    if not (_is_real(momentum) and 0 <= momentum <= 1):
-        raise ValueError(
-            f"expected momentum from 0 to 1, the share of the new batch in the running statistics; got {momentum}; "
-            "the default is 0.1"
-        )
-
-
-def _check_eps(eps: float) -> None:
-    if not (_is_real(eps) and 0 <= eps < math.inf):
-        raise ValueError(f"expected eps to be a number, 0 or more; got {eps}; the usual value is 1e-5")
-
-
-def _is_real(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def _check_count(x: np.ndarray, count: int, *, owner: str, remedy: str) -> None:
-    if x.size > 0 and count == 1:
-        raise ValueError(
-            f"expected more than one value per {owner}, for a variance; got one, in x of shape {x.shape}; {remedy}"
-        )
-
-
-def _check_groups(num_groups: int, channels: int) -> None:
-    if not _is_integer(num_groups) or num_groups < 1 or channels % num_groups:
-        raise ValueError(
-            f"expected num_groups to divide the number of channels, {channels}; got {num_groups}; "
-            "choose a divisor, such as 1 (all channels together) or the number of channels (each on its own)"
-        )
-
-
 def _trailing(x: np.ndarray, normalized_shape: int | tuple[int, ...]) -> Layout:
     normalized = tuple(normalized_shape) if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
-    if not normalized or not all(map(_is_integer, normalized)) or x.shape[-len(normalized) :] != normalized:
+    if not normalized or not all(map(is_integer, normalized)) or x.shape[-len(normalized) :] != normalized:
         raise ValueError(
             f"expected normalized_shape to be the end of the shape of x, {x.shape}; got {normalized_shape}; "
             f"for the last axis alone pass {x.shape[-1]}"

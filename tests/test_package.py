@@ -9,7 +9,16 @@ HEAVY = ("torch", "triton", "matplotlib", "sklearn", "scipy", "IPython")
 
 
 @pytest.mark.parametrize(
-    "module", ["bncourse", "bncourse.reference", "bncourse.checks", "bncourse.benchmark", "bncourse.benchmark.timing"]
+    "module",
+    [
+        "bncourse",
+        "bncourse.reference",
+        "bncourse.blocked",
+        "bncourse.source",
+        "bncourse.checks",
+        "bncourse.benchmark",
+        "bncourse.benchmark.timing",
+    ],
 )
 def test_import_needs_only_numpy(module):
     assert imported(module, HEAVY) == []
@@ -20,7 +29,9 @@ def test_figures_and_questions_need_no_pytorch(module):
     assert imported(module, ("torch", "triton", "sklearn")) == []
 
 
-@pytest.mark.parametrize("module", ["arguments", "normalize", "functional", "layers", "folding", "models", "training"])
+@pytest.mark.parametrize(
+    "module", ["tensor_arguments", "normalize", "functional", "layers", "folding", "models", "training"]
+)
 def test_networks_need_pytorch_alone(module):
     assert imported(f"bncourse.{module}", ("triton", "sklearn", "matplotlib", "IPython")) == []
 
