@@ -94,6 +94,7 @@ claims: $(READY)
 bench: $(READY)
 	$(BIN)/python -m bncourse.benchmark
 	$(BIN)/python -m bncourse.benchmark.costs
+	$(BIN)/python -m bncourse.benchmark.cpu
 
 lock: $(READY)
 	$(BIN)/python -m pip install --quiet uv

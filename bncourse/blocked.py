@@ -7,16 +7,17 @@ comes from memory, and through how many temporaries it goes:
   happens while it lies in the cache.
 - Sums are dot products, in float32 over short runs, in float64 across them. They are of the values
   themselves where the mean is no larger than the spread, and of deviations from it where it is.
-- The numbers of a channel are repeated to the size of a sample: NumPy adds two full arrays faster than it
-  broadcasts one number per row.
+- The numbers of a channel are repeated to the size of a sample, once for many samples: NumPy adds two full arrays
+  faster than it broadcasts, for which it repeats each number in a small buffer.
 - Each thread takes the next block until none is left. NumPy lets go of Python's lock while it computes.
 
-Any memory layout is right; C-contiguous inputs are fast.
+Any memory layout is right; C-contiguous inputs are fast. A row, one channel of one sample, is never cut.
 """
 
 import functools
 import math
 import os
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,10 +38,13 @@ from bncourse.array_arguments import (
 from bncourse.provenance import cores
 from bncourse.reference import LONGEST_RUN, Gradients, update_running
 
-BLOCK_BYTES = 2 * 2**20  # of the input: a few such arrays fit the last cache of one core or lie close by
+BLOCK_BYTES = 2 * 2**20  # of the input: less takes Python longer, more leaves the caches; measured with two cores
 MOST_SAMPLES = 256  # in a block whose samples are added up in float32, one on top of the other
 SHORTEST_ROW = 32  # positions; below, a dot product for each row takes longer than adding up whole samples
-LONGEST_COPIES = 4096  # positions for which the number of a channel is repeated; beyond, a broadcast is as fast
+# Positions for which the number of a channel is repeated. Longer rows NumPy broadcasts without its buffer, which has
+# room for twice as many values (numpy.getbufsize()).
+LONGEST_COPIES = 4096
+FEWEST_SHARES = 16  # samples that share such a copy; for fewer, its making takes too much time and memory
 
 Block = tuple[slice, slice]  # of samples and of channels
 
@@ -211,7 +215,7 @@ class Plan:
 
         def copied(block: Block) -> np.ndarray:
             values = array[block]
-            return values.reshape(*values.shape[:2], self.shape[2]).astype(self.dtype)
+            return values.reshape(*values.shape[:2], self.shape[2]).astype(self.dtype, copy=False)
 
         return copied
 
@@ -220,24 +224,46 @@ class Plan:
         if per_channel is None:
             return None
         column = per_channel.astype(self.dtype)[:, None]
-        return column if self.shape[2] > LONGEST_COPIES else np.repeat(column, self.shape[2], axis=1)
+        pays = self.shape[0] >= FEWEST_SHARES and self.shape[2] <= LONGEST_COPIES
+        return np.repeat(column, self.shape[2], axis=1) if pays else column
 
-    def run(self, work: Callable[[Block, np.ndarray], None], *, backwards: bool = False) -> None:
-        """``work(block, scratch)`` for every block; scratch has the shape of the largest block."""
-        blocks = self.blocks()[::-1] if backwards else self.blocks()
-        remaining = iter(blocks)
+    def run(self, work: Callable[[Block, "Scratch"], None], *, backwards: bool = False) -> None:
+        """``work(block, scratch)`` for every block, in ``threads`` threads of which this is one."""
+        remaining = deque(self.blocks()[::-1] if backwards else self.blocks())
 
         def worker() -> None:
-            scratch = np.empty((self.samples, self.channels, self.shape[2]), self.dtype)
+            scratch = Scratch((self.samples, self.channels, self.shape[2]), self.dtype)
             with np.errstate(over="ignore", invalid="ignore"):  # sums that overflow are done again in float64
-                for block in remaining:
+                while block := _next(remaining):
                     work(block, scratch)
 
-        helpers = min(self.threads, len(blocks)) - 1
+        helpers = min(self.threads, len(remaining)) - 1
         futures = [_pool(helpers).submit(worker) for _ in range(helpers)]
-        worker()
-        for future in futures:
-            future.result()
+        try:
+            worker()
+        finally:
+            remaining.clear()  # after an error nobody begins another block
+            for future in futures:
+                future.cancel() or future.result()
+
+
+def _next(remaining: "deque[Block]") -> Block | None:
+    """The next block, or None if another thread has taken the last one; each block is given once."""
+    try:
+        return remaining.popleft()
+    except IndexError:
+        return None
+
+
+class Scratch:
+    """A thread's room for the numbers of a block, made when it is first needed."""
+
+    def __init__(self, shape: tuple[int, int, int], dtype: np.dtype) -> None:
+        self._make = functools.cache(functools.partial(np.empty, shape, dtype))
+
+    def like(self, values: np.ndarray) -> np.ndarray:
+        samples, channels, _ = values.shape
+        return self._make()[:samples, :channels]
 
 
 @functools.cache
@@ -276,8 +302,8 @@ def _moments(plan: Plan, x: np.ndarray, shift: np.ndarray | None) -> tuple[np.nd
     """Mean and biased variance of x − shift, by channel, in float64."""
     shifts, x_of = plan.per_value(shift), plan.blocks_of(x)
 
-    def operands(block: Block, scratch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        values = _shifted(x_of(block), shifts, block, scratch)
+    def operands(block: Block, scratch: Scratch) -> tuple[np.ndarray, np.ndarray]:
+        values = _shifted(x_of(block), shifts, block, scratch.like)
         return values, values
 
     total, squares = _sums(plan, operands)
@@ -291,8 +317,8 @@ def _gradient_sums(plan: Plan, cache: Cache, dy: np.ndarray) -> tuple[np.ndarray
     """Σ dy and Σ dy · x̂, by channel, in float64."""
     shifts, x_of, dy_of = plan.per_value(cache.shift), plan.blocks_of(cache.x), plan.blocks_of(dy)
 
-    def operands(block: Block, scratch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return dy_of(block), _shifted(x_of(block), shifts, block, scratch)
+    def operands(block: Block, scratch: Scratch) -> tuple[np.ndarray, np.ndarray]:
+        return dy_of(block), _shifted(x_of(block), shifts, block, scratch.like)
 
     total, products = _sums(plan, operands)
     if plan.dtype == np.float32 and not np.isfinite(products).all():
@@ -300,23 +326,22 @@ def _gradient_sums(plan: Plan, cache: Cache, dy: np.ndarray) -> tuple[np.ndarray
     return total, (products - cache.offset * total) * cache.inv_std
 
 
-def _shifted(values: np.ndarray, shifts: np.ndarray | None, block: Block, scratch: np.ndarray) -> np.ndarray:
-    """values − shifts, in scratch; the values themselves if there is no shift."""
-    if shifts is None:
-        return values
-    samples, channels, _ = values.shape
-    return np.subtract(values, shifts[block[1]], out=scratch[:samples, :channels])
+def _shifted(
+    values: np.ndarray, shifts: np.ndarray | None, block: Block, room: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """values − shifts, in the room for an array like them; the values themselves if there is no shift."""
+    return values if shifts is None else np.subtract(values, shifts[block[1]], out=room(values))
 
 
 def _sums(
-    plan: Plan, operands: Callable[[Block, np.ndarray], tuple[np.ndarray, np.ndarray]]
+    plan: Plan, operands: Callable[[Block, Scratch], tuple[np.ndarray, np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Σ a and Σ a · b, by channel, in float64, of the arrays that ``operands`` gives for a block."""
     samples, channels, positions = plan.shape
     totals, products = np.zeros((2, math.ceil(samples / plan.samples), channels))
     add_up = _column_sums if positions < SHORTEST_ROW else _row_sums
 
-    def work(block: Block, scratch: np.ndarray) -> None:
+    def work(block: Block, scratch: Scratch) -> None:
         a, b = operands(block, scratch)
         where = block[0].start // plan.samples, block[1]
         totals[where] = add_up(a, None)
@@ -328,18 +353,15 @@ def _sums(
 
 def _row_sums(a: np.ndarray, b: np.ndarray | None) -> np.ndarray:
     """Σ a · b (b = 1, if None) of every channel of a block: short rows in float32, across them in float64."""
-    length = _run(a.shape[2])
-    sums = np.zeros(a.shape[1])
-    for start in range(0, a.shape[2], length):
-        part = a[:, :, start : start + length]
-        other = _ones(part.shape[2], a.dtype) if b is None else b[:, :, start : start + length]
-        sums += np.add.reduce(np.vecdot(part, other), axis=0, dtype=np.float64)
+    samples, channels, positions = a.shape
+    sums = np.zeros(channels)
+    whole = positions - positions % LONGEST_RUN  # as many full runs as there are, then the rest
+    for part, run in ((slice(whole), LONGEST_RUN), (slice(whole, None), positions - whole)):
+        if run and positions >= run:
+            shape = samples, channels, -1, run
+            other = _ones(run, a.dtype) if b is None else b[:, :, part].reshape(shape)
+            sums += np.add.reduce(np.vecdot(a[:, :, part].reshape(shape), other), axis=(0, 2), dtype=np.float64)
     return sums
-
-
-def _run(positions: int) -> int:
-    """How many positions to add up at a time, so that all runs are about as long."""
-    return math.ceil(positions / math.ceil(positions / LONGEST_RUN))
 
 
 @functools.cache
@@ -365,10 +387,10 @@ def _normalize(plan: Plan, cache: Cache, y: np.ndarray) -> None:
     shifts, scales, biases = (plan.per_value(numbers) for numbers in (cache.shift, scale, bias))
     x_of, y_of = plan.blocks_of(cache.x), y.reshape(plan.shape).__getitem__
 
-    def work(block: Block, scratch: np.ndarray) -> None:
+    def work(block: Block, scratch: Scratch) -> None:
         found = y_of(block)
         on_the_way = _on_the_way(found, plan.dtype, scratch)
-        values = _shifted(x_of(block), shifts, block, on_the_way)
+        values = _shifted(x_of(block), shifts, block, lambda _: on_the_way)
         np.multiply(values, scales[block[1]], out=on_the_way)
         np.add(on_the_way, biases[block[1]], out=found, casting="same_kind")
 
@@ -383,7 +405,7 @@ def _input_gradient(
     dy_of, dx_of = plan.blocks_of(dy), dx.reshape(plan.shape).__getitem__
     scales = plan.per_value(_scale(cache))
 
-    def direct(block: Block, scratch: np.ndarray) -> None:
+    def direct(block: Block, scratch: Scratch) -> None:
         np.multiply(dy_of(block), scales[block[1]], out=dx_of(block), casting="same_kind")
 
     if cache.fixed_statistics:
@@ -394,10 +416,10 @@ def _input_gradient(
     x_of = plan.blocks_of(cache.x)
     in_place = np.may_share_memory(dx, dy)  # dy is still needed when the first numbers are written
 
-    def work(block: Block, scratch: np.ndarray) -> None:
+    def work(block: Block, scratch: Scratch) -> None:
         found = dx_of(block)
         on_the_way = _on_the_way(found, None if in_place else plan.dtype, scratch)
-        values = _shifted(x_of(block), shifts, block, on_the_way)
+        values = _shifted(x_of(block), shifts, block, lambda _: on_the_way)
         np.multiply(values, slopes[block[1]], out=on_the_way)
         np.add(on_the_way, levels[block[1]], out=on_the_way)
         np.add(on_the_way, dy_of(block), out=on_the_way)
@@ -411,6 +433,6 @@ def _scale(cache: Cache) -> np.ndarray:
     return cache.inv_std if cache.weight is None else cache.weight * cache.inv_std
 
 
-def _on_the_way(found: np.ndarray, dtype: np.dtype | None, scratch: np.ndarray) -> np.ndarray:
-    """Where to compute: in the block of the result if it has this dtype, else in a part of scratch of its shape."""
-    return found if found.dtype == dtype else scratch[: found.shape[0], : found.shape[1]]
+def _on_the_way(found: np.ndarray, dtype: np.dtype | None, scratch: Scratch) -> np.ndarray:
+    """Where to compute: in the block of the result if it has this dtype, else in scratch."""
+    return found if found.dtype == dtype else scratch.like(found)

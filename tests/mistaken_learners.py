@@ -4153,3 +4153,1173 @@ def chooser(situation, norm):
 for number, (situation, choices) in enumerate(BAD_CHOICES.items(), 1):
     for place, norm in choices.items():
         mistaken(f"W{number}{place}", "choose_norm")(chooser(situation, norm))
+
+
+# unfused_bytes
+
+
+def size_of(shape, itemsize):
+    size = itemsize
+    for length in shape:
+        size *= length
+    return size
+
+
+@mistaken("H01", "unfused_bytes")
+def values_counted(shape, itemsize, calls):
+    return sum((len(set(inputs)) + 1) * np.prod(shape) for inputs, _ in calls)
+
+
+@mistaken("H02", "unfused_bytes")
+def batch_left_out(shape, itemsize, calls):
+    values = 1
+    for length in shape[1:]:
+        values *= length
+    return sum(len(set(inputs)) + 1 for inputs, _ in calls) * values * itemsize
+
+
+@mistaken("H02", "unfused_bytes")
+def length_of_the_array(shape, itemsize, calls):
+    return sum(len(set(inputs)) + 1 for inputs, _ in calls) * shape[0] * itemsize
+
+
+@mistaken("H03", "unfused_bytes")
+def lengths_added(shape, itemsize, calls):
+    return sum(shape) * itemsize * sum(len(set(inputs)) + 1 for inputs, _ in calls)
+
+
+@mistaken("H04", "unfused_bytes")
+def bits_counted(shape, itemsize, calls):
+    return 8 * size_of(shape, itemsize) * sum(len(set(inputs)) + 1 for inputs, _ in calls)
+
+
+@mistaken("H04", "unfused_bytes")
+def itemsize_taken_for_bits(shape, itemsize, calls):
+    return size_of(shape, itemsize / 8) * sum(len(set(inputs)) + 1 for inputs, _ in calls)
+
+
+@mistaken("H05", "unfused_bytes")
+def megabytes(shape, itemsize, calls):
+    return size_of(shape, itemsize) * sum(len(set(inputs)) + 1 for inputs, _ in calls) / 1e6
+
+
+@mistaken("H05", "unfused_bytes")
+def kibibytes(shape, itemsize, calls):
+    return size_of(shape, itemsize) / 1024 * sum(len(set(inputs)) + 1 for inputs, _ in calls)
+
+
+@mistaken("H06", "unfused_bytes")
+def always_float32(shape, itemsize, calls):
+    one = np.zeros(shape, np.float32).nbytes
+    return sum(len(set(inputs)) * one + one for inputs, _ in calls)
+
+
+@mistaken("H06", "unfused_bytes")
+def always_float64(shape, itemsize, calls):
+    one = np.zeros(shape).nbytes
+    return sum(len(set(inputs)) * one + one for inputs, _ in calls)
+
+
+@mistaken("H10", "unfused_bytes")
+def reads_alone(shape, itemsize, calls):
+    total = 0
+    for inputs, _ in calls:
+        for _ in set(inputs):
+            total += size_of(shape, itemsize)
+    return total
+
+
+@mistaken("H11", "unfused_bytes")
+def writes_alone(shape, itemsize, calls):
+    return len(calls) * size_of(shape, itemsize)
+
+
+@mistaken("H12", "unfused_bytes")
+def two_a_call(shape, itemsize, calls):
+    return 2 * len(calls) * size_of(shape, itemsize)
+
+
+@mistaken("H12", "unfused_bytes")
+def length_of_a_call(shape, itemsize, calls):
+    return sum(len(call) for call in calls) * size_of(shape, itemsize)
+
+
+@mistaken("H13", "unfused_bytes")
+def operands_counted(shape, itemsize, calls):
+    total = 0
+    for inputs, _ in calls:
+        total += size_of(shape, itemsize) * len(inputs)
+        total += size_of(shape, itemsize)
+    return total
+
+
+@mistaken("H14", "unfused_bytes")
+def names_counted(shape, itemsize, calls):
+    names = set()
+    for inputs, output in calls:
+        names.update(inputs)
+        names.add(output)
+    return len(names) * size_of(shape, itemsize)
+
+
+@mistaken("H14", "unfused_bytes")
+def read_and_written_once(shape, itemsize, calls):
+    read, written = set(), set()
+    for inputs, output in calls:
+        read |= set(inputs)
+        written.add(output)
+    return (len(read) + len(written)) * size_of(shape, itemsize)
+
+
+@mistaken("H15", "unfused_bytes")
+def fused_already(shape, itemsize, calls):
+    made = [output for _, output in calls]
+    outside = {name for inputs, _ in calls for name in inputs if name not in made}
+    return (len(outside) + 1) * size_of(shape, itemsize)
+
+
+@mistaken("H15", "unfused_bytes")
+def one_write_at_the_end(shape, itemsize, calls):
+    return (sum(len(set(inputs)) for inputs, _ in calls) + 1) * size_of(shape, itemsize)
+
+
+@mistaken("H15", "unfused_bytes")
+def own_results_not_read(shape, itemsize, calls):
+    made, total = set(), 0
+    for inputs, output in calls:
+        total += len(set(inputs) - made) + 1
+        made.add(output)
+    return total * size_of(shape, itemsize)
+
+
+@mistaken("H16", "unfused_bytes")
+def returned_in_the_loop(shape, itemsize, calls):
+    total = 0
+    for inputs, _ in calls:
+        total += (len(set(inputs)) + 1) * size_of(shape, itemsize)
+        return total
+
+
+@mistaken("H16", "unfused_bytes")
+def overwritten_in_the_loop(shape, itemsize, calls):
+    for inputs, _ in calls:
+        total = (len(set(inputs)) + 1) * size_of(shape, itemsize)
+    return total
+
+
+@mistaken("H17", "unfused_bytes")
+def last_write_forgotten(shape, itemsize, calls):
+    arrays = 0
+    for k, (inputs, _) in enumerate(calls):
+        arrays += len(set(inputs))
+        if k < len(calls) - 1:
+            arrays += 1
+    return arrays * size_of(shape, itemsize)
+
+
+@mistaken("H15", "unfused_bytes")
+def still_in_the_cache(shape, itemsize, calls):
+    arrays, latest = 0, ""
+    for inputs, output in calls:
+        arrays += len([name for name in set(inputs) if name != latest]) + 1
+        latest = output
+    return arrays * size_of(shape, itemsize)
+
+
+@mistaken("H19", "unfused_bytes")
+def read_and_written(shape, itemsize, calls):
+    total = 0
+    for inputs, output in calls:
+        for _ in {*inputs, output}:
+            total += 2 * size_of(shape, itemsize)
+    return total
+
+
+@mistaken("H18", "unfused_bytes")
+def writes_read_first(shape, itemsize, calls):
+    return sum(len(set(inputs)) + 2 for inputs, _ in calls) * size_of(shape, itemsize)
+
+
+# fused_bytes
+
+
+def from_outside(calls):
+    made = {output for _, output in calls}
+    return {name for inputs, _ in calls for name in inputs} - made
+
+
+@mistaken("H01", "fused_bytes")
+def fused_values(shape, itemsize, calls):
+    return (len(from_outside(calls)) + 1) * int(np.prod(shape))
+
+
+@mistaken("H02", "fused_bytes")
+def fused_of_a_sample(shape, itemsize, calls):
+    return (len(from_outside(calls)) + 1) * int(np.prod(shape[1:])) * itemsize
+
+
+@mistaken("H03", "fused_bytes")
+def fused_by_axes(shape, itemsize, calls):
+    return (len(from_outside(calls)) + 1) * len(shape) * itemsize
+
+
+@mistaken("H04", "fused_bytes")
+def fused_bits(shape, itemsize, calls):
+    return (len(from_outside(calls)) + 1) * size_of(shape, itemsize) * 8
+
+
+@mistaken("H05", "fused_bytes")
+def fused_gigabytes(shape, itemsize, calls):
+    return (len(from_outside(calls)) + 1) * size_of(shape, itemsize) / 1e9
+
+
+@mistaken("H06", "fused_bytes")
+def fused_of_four_bytes(shape, itemsize, calls):
+    return (len(from_outside(calls)) + 1) * size_of(shape, 4)
+
+
+@mistaken("H11", "fused_bytes")
+def fused_without_reading(shape, itemsize, calls):
+    return size_of(shape, itemsize)
+
+
+@mistaken("H16", "fused_bytes")
+def fused_only_the_last(shape, itemsize, calls):
+    for inputs, _ in calls:
+        read = set(inputs)
+    return (len(read) + 1) * size_of(shape, itemsize)
+
+
+@mistaken("H18", "fused_bytes")
+def fused_with_allocation(shape, itemsize, calls):
+    return (len(from_outside(calls)) + 2) * size_of(shape, itemsize)
+
+
+@mistaken("H20", "fused_bytes")
+def not_fused_at_all(shape, itemsize, calls):
+    return sum(len(set(inputs)) + 1 for inputs, _ in calls) * size_of(shape, itemsize)
+
+
+@mistaken("H20", "fused_bytes")
+def a_read_and_a_write_each(shape, itemsize, calls):
+    return len(calls) * 2 * size_of(shape, itemsize)
+
+
+@mistaken("H21", "fused_bytes")
+def all_names(shape, itemsize, calls):
+    names = {output for _, output in calls} | {name for inputs, _ in calls for name in inputs}
+    return len(names) * size_of(shape, itemsize)
+
+
+@mistaken("H21", "fused_bytes")
+def all_operands_and_one_write(shape, itemsize, calls):
+    return (sum(len(inputs) for inputs, _ in calls) + 1) * size_of(shape, itemsize)
+
+
+@mistaken("H21", "fused_bytes")
+def every_result_written(shape, itemsize, calls):
+    return (len(from_outside(calls)) + len(calls)) * size_of(shape, itemsize)
+
+
+@mistaken("H23", "fused_bytes")
+def inputs_in_a_list(shape, itemsize, calls):
+    made = [output for _, output in calls]
+    read = []
+    for inputs, _ in calls:
+        for name in inputs:
+            if name not in made:
+                read.append(name)
+    return (len(read) + 1) * size_of(shape, itemsize)
+
+
+@mistaken("H23", "fused_bytes")
+def inputs_of_each_call(shape, itemsize, calls):
+    made, read = set(), 0
+    for inputs, output in calls:
+        read += len(set(inputs) - made)
+        made.add(output)
+    return (read + 1) * size_of(shape, itemsize)
+
+
+@mistaken("H24", "fused_bytes")
+def all_made_taken_away(shape, itemsize, calls):
+    made = {output for _, output in calls}
+    names = made | {name for inputs, _ in calls for name in inputs}
+    return len(names - made) * size_of(shape, itemsize)
+
+
+@mistaken("H25", "fused_bytes")
+def in_and_out(shape, itemsize, calls):
+    return 2 * size_of(shape, itemsize)
+
+
+@mistaken("H25", "fused_bytes")
+def inputs_of_the_first_call(shape, itemsize, calls):
+    first, _ = calls[0]
+    return (len(set(first)) + 1) * size_of(shape, itemsize)
+
+
+@mistaken("H26", "fused_bytes")
+def only_the_call_before(shape, itemsize, calls):
+    read, before = set(), None
+    for inputs, output in calls:
+        for name in inputs:
+            if name != before:
+                read.add(name)
+        before = output
+    return (len(read) + 1) * size_of(shape, itemsize)
+
+
+@mistaken("H27", "fused_bytes")
+def stored_if_used_twice(shape, itemsize, calls):
+    arrays = len(from_outside(calls)) + 1
+    for _, output in calls:
+        if sum(output in inputs for inputs, _ in calls) > 1:
+            arrays += 2
+    return arrays * size_of(shape, itemsize)
+
+
+@mistaken("H28", "fused_bytes")
+def savings(shape, itemsize, calls):
+    unfused = sum(len(set(inputs)) + 1 for inputs, _ in calls)
+    return (unfused - len(from_outside(calls)) - 1) * size_of(shape, itemsize)
+
+
+# predict_time
+
+
+@mistaken("H30", "predict_time")
+def copy_counted_once(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    bandwidth = copied_bytes / copy_seconds
+    return max(flops / peak_flops, bytes_moved / bandwidth)
+
+
+@mistaken("H30", "predict_time")
+def traffic_doubled(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    bandwidth = 2 * copied_bytes / copy_seconds
+    return max(flops / peak_flops, 2 * bytes_moved / bandwidth)
+
+
+@mistaken("H31", "predict_time")
+def half_the_copy(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    bandwidth = copied_bytes / (2 * copy_seconds)
+    return max(flops / peak_flops, bytes_moved / bandwidth)
+
+
+@mistaken("H32", "predict_time")
+def times_added(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    bandwidth = 2 * copied_bytes / copy_seconds
+    return flops / peak_flops + bytes_moved / bandwidth
+
+
+@mistaken("H33", "predict_time")
+def smaller_time(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    return min(flops / peak_flops, bytes_moved / (2 * copied_bytes / copy_seconds))
+
+
+@mistaken("H33", "predict_time")
+def ridge_the_wrong_way(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    bandwidth = 2 * copied_bytes / copy_seconds
+    if flops * bandwidth < peak_flops * bytes_moved:
+        return flops / peak_flops
+    return bytes_moved / bandwidth
+
+
+@mistaken("H34", "predict_time")
+def traffic_alone(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    return bytes_moved / (2 * copied_bytes) * copy_seconds
+
+
+@mistaken("H35", "predict_time")
+def arithmetic_alone(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    return flops / peak_flops
+
+
+@mistaken("H36", "predict_time")
+def bandwidth_upside_down(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    bandwidth = copy_seconds / (2 * copied_bytes)
+    return max(flops / peak_flops, bytes_moved / bandwidth)
+
+
+@mistaken("H36", "predict_time")
+def peak_by_flops(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    return max(peak_flops / flops, bytes_moved / (2 * copied_bytes / copy_seconds))
+
+
+@mistaken("H37", "predict_time")
+def milliseconds_returned(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    return 1000 * max(flops / peak_flops, bytes_moved / (2 * copied_bytes / copy_seconds))
+
+
+@mistaken("H37", "predict_time")
+def gigabytes_a_second(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    bandwidth = 2 * copied_bytes / copy_seconds / 1e9
+    return max(flops / peak_flops, bytes_moved / bandwidth)
+
+
+@mistaken("H38", "predict_time")
+def roof_returned(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    bandwidth = 2 * copied_bytes / copy_seconds
+    intensity = flops / bytes_moved
+    return min(peak_flops, intensity * bandwidth)
+
+
+@mistaken("H39", "predict_time")
+def mean_of_times(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    return np.mean([flops / peak_flops, bytes_moved / (2 * copied_bytes / copy_seconds)])
+
+
+@mistaken("H40", "predict_time")
+def speeds_swapped(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    bandwidth = 2 * copied_bytes / copy_seconds
+    return max(flops / bandwidth, bytes_moved / peak_flops)
+
+
+@mistaken("H41", "predict_time")
+def seconds_not_used(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    return max(flops / peak_flops, bytes_moved / (2 * copied_bytes))
+
+
+@mistaken("H41", "predict_time")
+def time_of_the_copy(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    return max(flops / peak_flops, copy_seconds)
+
+
+@mistaken("H43", "predict_time")
+def whole_seconds(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    bandwidth = 2 * copied_bytes / copy_seconds
+    return max(flops // peak_flops, bytes_moved // bandwidth)
+
+
+@mistaken("H33", "predict_time")
+def intensity_the_wrong_way(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    bandwidth = 2 * copied_bytes / copy_seconds
+    if flops / bytes_moved < peak_flops / bandwidth:
+        return flops / peak_flops
+    return bytes_moved / bandwidth
+
+
+@mistaken("H44", "predict_time")
+def flops_by_the_roofline(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    bandwidth = 2 * copied_bytes / copy_seconds
+    speed = min(peak_flops, flops / bytes_moved * bandwidth)
+    return flops / speed
+
+
+@mistaken("H44", "predict_time")
+def intensity_compared(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    bandwidth = 2 * copied_bytes / copy_seconds
+    if flops / bytes_moved > peak_flops / bandwidth:
+        return flops / peak_flops
+    return bytes_moved / bandwidth
+
+
+@mistaken("H44", "predict_time")
+def bytes_by_flops(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    bandwidth = 2 * copied_bytes / copy_seconds
+    if bytes_moved / flops > bandwidth / peak_flops:
+        return bytes_moved / bandwidth
+    return flops / peak_flops
+
+
+@mistaken("H44", "predict_time")
+def roofline_of_numpy(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    with np.errstate(all="ignore"):
+        intensity = np.divide(flops, bytes_moved)
+        return flops / np.minimum(peak_flops, intensity * 2 * copied_bytes / copy_seconds)
+
+
+@mistaken("H42", "predict_time")
+def bytes_the_other_way_round(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    with np.errstate(all="ignore"):
+        bandwidth = bytes_moved / copy_seconds
+        return max(flops / peak_flops, 2 * copied_bytes / bandwidth)
+
+
+# blocked_statistics
+
+
+def blocks_of(x, block):
+    return [x[start : start + block] for start in range(0, len(x), block)]
+
+
+def merge(blocks):
+    """Count, mean and sum of squared distances."""
+    count, mean, m2 = 0, 0.0, 0.0
+    for part in blocks:
+        n, center, squares = part[:, 0].size, part.mean((0, 2), dtype=float), part.var((0, 2), dtype=float)
+        delta = center - mean
+        mean = mean + delta * n / (count + n)
+        m2 = m2 + n * squares + delta**2 * n * count / (count + n)
+        count += n
+    return count, mean, m2
+
+
+@mistaken("K06", "blocked_statistics")
+def mean_of_means(x, block):
+    means, count, mean, m2 = [], 0, 0.0, 0.0
+    for start in range(0, len(x), block):
+        part = x[start : start + block].astype(float)
+        means.append(part.mean(axis=(0, 2)))
+        n, delta = part.size // part.shape[1], means[-1] - mean
+        m2 = m2 + n * part.var(axis=(0, 2)) + delta**2 * count * n / (count + n)
+        mean = mean + delta * n / (count + n)
+        count += n
+    return np.mean(means, axis=0), m2 / count
+
+
+@mistaken("K06", "blocked_statistics")
+def both_unweighted(x, block):
+    found = [(part.mean((0, 2)), part.var((0, 2))) for part in blocks_of(x, block)]
+    means, variances = np.array(found).swapaxes(0, 1)
+    return means.mean(0), variances.mean(0)
+
+
+@mistaken("K06", "blocked_statistics")
+def halved_each_time(x, block):
+    mean = var = None
+    for start in range(0, len(x), block):
+        part = x[start : start + block]
+        m, v = part.mean((0, 2)), part.var((0, 2))
+        mean, var = (m, v) if mean is None else ((mean + m) / 2, (var + v) / 2)
+    return mean, var
+
+
+@mistaken("K04", "blocked_statistics")
+def variances_averaged(x, block):
+    found = [(len(part), part.mean((0, 2)), part.var((0, 2))) for part in blocks_of(x, block)]
+    mean = sum(n * m for n, m, _ in found) / len(x)
+    return mean, sum(n * v for n, _, v in found) / len(x)
+
+
+@mistaken("K04", "blocked_statistics")
+def squares_added(x, block):
+    total, m2, count = np.zeros(x.shape[1]), np.zeros(x.shape[1]), 0
+    for start in range(0, len(x), block):
+        part = x[start : start + block]
+        m = part.mean((0, 2), keepdims=True)
+        total += part.sum((0, 2))
+        m2 += ((part - m) ** 2).sum((0, 2))
+        count += part.shape[0] * part.shape[2]
+    return total / count, m2 / count
+
+
+@mistaken("H50", "blocked_statistics")
+def whole_blocks_only(x, block):
+    parts = [x[k * block : (k + 1) * block] for k in range(len(x) // block)]
+    count, mean, m2 = merge(parts)
+    return mean + np.zeros(x.shape[1]), m2 / np.float64(count) + np.zeros(x.shape[1])
+
+
+@mistaken("H50", "blocked_statistics")
+def stopped_early(x, block):
+    total, squares, count = np.zeros(x.shape[1]), np.zeros(x.shape[1]), 0
+    for start in range(0, len(x) - block, block):
+        part = x[start : start + block].astype(float)
+        total += part.sum((0, 2))
+        squares += (part**2).sum((0, 2))
+        count += part.shape[0] * part.shape[2]
+    mean = total / count
+    return mean, squares / count - mean**2
+
+
+@mistaken("H50", "blocked_statistics")
+def whole_blocks_of_all_samples(x, block):
+    total, squares, count = np.zeros(x.shape[1]), np.zeros(x.shape[1]), x.shape[0] * x.shape[2]
+    found = []
+    for k in range(len(x) // block):
+        part = x[k * block : (k + 1) * block].astype(float)
+        total += part.sum((0, 2))
+        found.append((part[:, 0].size, part.mean((0, 2)), part.var((0, 2))))
+    mean = total / count
+    for n, m, v in found:
+        squares += n * (v + (m - mean) ** 2)
+    return mean, squares / count
+
+
+@mistaken("H50", "blocked_statistics")
+def stopped_one_early(x, block):
+    count, mean, m2 = merge([x[start : start + block] for start in range(0, len(x) - 1, block)])
+    return mean, m2 / count
+
+
+@mistaken("H49", "blocked_statistics")
+def one_step_at_a_time(x, block):
+    count, mean, m2 = merge([x[start : start + block] for start in range(len(x))])
+    return mean, m2 / count
+
+
+@mistaken("H49", "blocked_statistics")
+def block_number_as_start(x, block):
+    blocks = int(np.ceil(len(x) / block))
+    count, mean, m2 = merge([x[k : k + block] for k in range(blocks)])
+    return mean, m2 / count
+
+
+@mistaken("H51", "blocked_statistics")
+def first_block_only(x, block):
+    for start in range(0, len(x), block):
+        part = x[start : start + block]
+        return part.mean((0, 2)), part.var((0, 2))
+
+
+@mistaken("H51", "blocked_statistics")
+def last_block_only(x, block):
+    for start in range(0, len(x), block):
+        part = x[start : start + block]
+        mean, var = part.mean((0, 2)), part.var((0, 2))
+    return mean, var
+
+
+@mistaken("H52", "blocked_statistics")
+def distances_not_weighted(x, block):
+    found = [(part[:, 0].size, part.mean((0, 2)), part.var((0, 2))) for part in blocks_of(x, block)]
+    count = sum(n for n, _, _ in found)
+    mean = sum(n * m for n, m, _ in found) / count
+    return mean, sum(n * v + (m - mean) ** 2 for n, m, v in found) / count
+
+
+@mistaken("H52", "blocked_statistics")
+def merged_without_the_total(x, block):
+    count, mean, m2 = 0, 0.0, 0.0
+    for part in blocks_of(x, block):
+        n, m, v = part[:, 0].size, part.mean((0, 2)), part.var((0, 2))
+        delta = m - mean
+        if count:
+            m2 = m2 + delta**2 * count * n
+        m2 = m2 + n * v
+        mean = mean + delta * n / (count + n)
+        count += n
+    return mean, m2 / count
+
+
+@mistaken("H52", "blocked_statistics")
+def from_the_moved_mean(x, block):
+    count, mean, m2 = 0, np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    for part in blocks_of(x, block):
+        n, m = part[:, 0].size, part.mean((0, 2))
+        mean = mean + (m - mean) * n / (count + n)
+        m2 += ((part - m[:, None]) ** 2).sum((0, 2)) + (m - mean) ** 2 * count * n / (count + n)
+        count += n
+    return mean, m2 / count
+
+
+@mistaken("H52", "blocked_statistics")
+def from_the_old_mean(x, block):
+    count, mean, m2 = 0, np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    for part in blocks_of(x, block):
+        n = part[:, 0].size
+        m2 += ((part - mean[:, None]) ** 2).sum((0, 2))
+        mean = mean + (part.mean((0, 2)) - mean) * n / (count + n)
+        count += n
+    return mean, m2 / count
+
+
+@mistaken("H58", "blocked_statistics")
+def variance_of_the_means(x, block):
+    found = [(part[:, 0].size, part.mean((0, 2))) for part in blocks_of(x, block)]
+    count = sum(n for n, _ in found)
+    mean = sum(n * m for n, m in found) / count
+    return mean, sum(n * (m - mean) ** 2 for n, m in found) / count
+
+
+@mistaken("H59", "blocked_statistics")
+def one_block_more(x, block):
+    found = []
+    for k in range(len(x) // block + 1):
+        part = x[k * block : (k + 1) * block]
+        found.append((part[:, 0].size, part.mean((0, 2)), part.var((0, 2))))
+    count = sum(n for n, _, _ in found)
+    mean = sum(n * m for n, m, _ in found) / count
+    return mean, sum(n * (v + (m - mean) ** 2) for n, m, v in found) / count
+
+
+@mistaken("K05", "blocked_statistics")
+def variance_for_squares(x, block):
+    count, mean, m2 = 0, 0.0, 0.0
+    for part in blocks_of(x, block):
+        n, m = part[:, 0].size, part.mean((0, 2))
+        delta = m - mean
+        mean = mean + delta * n / (count + n)
+        m2 = m2 + part.var((0, 2)) + delta**2 * n * count / (count + n)
+        count += n
+    return mean, m2 / count
+
+
+@mistaken("K06", "blocked_statistics")
+def all_blocks_full(x, block):
+    count, mean, m2 = 0, 0.0, 0.0
+    n = block * x.shape[2]
+    for part in blocks_of(x, block):
+        m, v = part.mean((0, 2)), part.var((0, 2))
+        delta = m - mean
+        mean = mean + delta * n / (count + n)
+        m2 = m2 + n * v + delta**2 * n * count / (count + n)
+        count += n
+    return mean, m2 / count
+
+
+@mistaken("H53", "blocked_statistics")
+def counted_as_full(x, block):
+    found, total, count = [], 0.0, 0
+    for part in blocks_of(x, block):
+        total = total + part.sum((0, 2))
+        found.append((part[:, 0].size, part.mean((0, 2)), part.var((0, 2))))
+        count += block * x.shape[2]
+    mean = total / count
+    return mean, sum(n * (v + (m - mean) ** 2) for n, m, v in found) / count
+
+
+@mistaken("H54", "blocked_statistics")
+def padded_with_zeros(x, block):
+    parts = []
+    for start in range(0, len(x), block):
+        part = np.zeros((block, *x.shape[1:]), x.dtype)
+        found = x[start : start + block]
+        part[: len(found)] = found
+        parts.append(part)
+    count, mean, m2 = merge(parts)
+    return mean, m2 / count
+
+
+@mistaken("H54", "blocked_statistics")
+def last_block_moved_back(x, block):
+    parts = [x[max(0, min(start, len(x) - block)) :][:block] for start in range(0, len(x), block)]
+    count, mean, m2 = merge(parts)
+    return mean, m2 / count
+
+
+@mistaken("F01", "blocked_statistics")
+def one_value_less(x, block):
+    count, mean, m2 = merge(blocks_of(x, block))
+    return mean, m2 / (count - 1)
+
+
+@mistaken("F01", "blocked_statistics")
+def one_less_in_each_block(x, block):
+    count, mean, m2 = 0, 0.0, 0.0
+    for part in blocks_of(x, block):
+        n, m, v = part[:, 0].size, part.mean((0, 2)), part.var((0, 2), ddof=1)
+        delta = m - mean
+        mean = mean + delta * n / (count + n)
+        m2 = m2 + n * v + delta**2 * n * count / (count + n)
+        count += n
+    return mean, m2 / count
+
+
+@mistaken("F19", "blocked_statistics")
+def sums_in_the_dtype(x, block):
+    total, squares, count = 0, 0, 0
+    for part in blocks_of(x, block):
+        total = total + part.sum((0, 2))
+        squares = squares + (part**2).sum((0, 2))
+        count += part[:, 0].size
+    mean = total / count
+    return mean, squares / count - mean**2
+
+
+@mistaken("F19", "blocked_statistics")
+def block_sums_in_float64(x, block):
+    total, squares, count = np.zeros(x.shape[1]), np.zeros(x.shape[1]), 0
+    start = 0
+    while start < x.shape[0]:
+        part = x[start : start + block].astype(np.float64)
+        total += part.sum((0, 2))
+        squares += (part**2).sum((0, 2))
+        count += part.shape[0] * part.shape[2]
+        start += block
+    return total / count, squares / count - (total / count) ** 2
+
+
+@mistaken("F19", "blocked_statistics")
+def shortcut_in_each_block(x, block):
+    parts = [part.astype(float) for part in blocks_of(x, block)]
+    found = [(part[:, 0].size, part.mean((0, 2)), (part**2).mean((0, 2))) for part in parts]
+    counts, means, squares = (np.array(values) for values in zip(*found, strict=True))
+    mean = np.average(means, axis=0, weights=counts)
+    return mean, np.average(squares - means**2 + (means - mean) ** 2, axis=0, weights=counts)
+
+
+@mistaken("F19", "blocked_statistics")
+def merged_in_float32(x, block):
+    count, mean, m2 = merge([part.astype(np.float32) for part in blocks_of(x, block)])
+    return mean, m2 / count
+
+
+@mistaken("F35", "blocked_statistics")
+def root_returned(x, block):
+    count, mean, m2 = merge(blocks_of(x, block))
+    return mean, np.sqrt(m2 / count)
+
+
+@mistaken("F37", "blocked_statistics")
+def squares_returned(x, block):
+    _, mean, m2 = merge(blocks_of(x, block))
+    return mean, m2
+
+
+@mistaken("N06", "blocked_statistics")
+def variance_before_the_mean(x, block):
+    count, mean, m2 = merge(blocks_of(x, block))
+    return m2 / count, mean
+
+
+@mistaken("C09", "blocked_statistics")
+def divided_by_samples(x, block):
+    _, mean, m2 = merge(blocks_of(x, block))
+    return mean, m2 / len(x)
+
+
+@mistaken("C09", "blocked_statistics")
+def sum_divided_by_samples(x, block):
+    total, squares, shift = 0.0, 0.0, x[0, :, :1].astype(float)
+    for part in blocks_of(x, block):
+        shifted = part - shift
+        total = total + shifted.sum((0, 2))
+        squares = squares + (shifted**2).sum((0, 2))
+    count = x.shape[0] * x.shape[2]
+    return (total + count * shift[:, 0]) / len(x), squares / count - (total / count) ** 2
+
+
+@mistaken("C10", "blocked_statistics")
+def each_position_alone(x, block):
+    count, mean, m2 = 0, 0.0, 0.0
+    for part in blocks_of(x, block):
+        n, delta = len(part), part.mean(0) - mean
+        mean = mean + delta * n / (count + n)
+        m2 = m2 + n * part.var(0) + delta**2 * n * count / (count + n)
+        count += n
+    return mean, m2 / count
+
+
+@mistaken("C18", "blocked_statistics")
+def last_axis_kept(x, block):
+    count, mean, m2 = 0, 0.0, 0.0
+    for part in blocks_of(x, block):
+        n, delta = part[..., 0].size, part.mean((0, 1)) - mean
+        mean = mean + delta * n / (count + n)
+        m2 = m2 + n * part.var((0, 1)) + delta**2 * n * count / (count + n)
+        count += n
+    return mean, m2 / count
+
+
+@mistaken("C17", "blocked_statistics")
+def one_mean_for_all_blocks(x, block):
+    count, mean, m2 = 0, 0.0, 0.0
+    for part in blocks_of(x, block):
+        n, delta = part.size, part.mean() - mean
+        mean = mean + delta * n / (count + n)
+        m2 = m2 + n * part.var() + delta**2 * n * count / (count + n)
+        count += n
+    return mean, m2 / count
+
+
+@mistaken("H55", "blocked_statistics")
+def without_blocks(x, block):
+    return x.mean(axis=(0, 2)), x.var(axis=(0, 2))
+
+
+@mistaken("H55", "blocked_statistics")
+def put_together_again(x, block):
+    whole = np.concatenate(blocks_of(x, block))
+    return whole.mean((0, 2)), whole.var((0, 2))
+
+
+@mistaken("H55", "blocked_statistics")
+def converted_at_once(x, block):
+    count, mean, m2 = merge(blocks_of(x.astype(np.float64), block))
+    return mean, m2 / count
+
+
+@mistaken("H55", "blocked_statistics")
+def rounded_down_number_of_blocks(x, block):
+    count, mean, m2 = merge(np.array_split(x, max(1, len(x) // block)))
+    return mean, m2 / count
+
+
+@mistaken("H56", "blocked_statistics")
+def block_blocks(x, block):
+    count, mean, m2 = merge([part for part in np.array_split(x, block) if len(part)])
+    return mean, m2 / count
+
+
+@mistaken("H57", "blocked_statistics")
+def two_passes_in_blocks(x, block):
+    total, m2, count = np.zeros(x.shape[1]), np.zeros(x.shape[1]), x.shape[0] * x.shape[2]
+    for start in range(0, len(x), block):
+        total += x[start : start + block].sum((0, 2))
+    mean = total / count
+    for start in range(0, len(x), block):
+        m2 += ((x[start : start + block] - mean[:, None]) ** 2).sum((0, 2))
+    return mean, m2 / count
+
+
+@mistaken("H57", "blocked_statistics")
+def a_list_for_each_statistic(x, block):
+    parts = blocks_of(x, block)
+    counts = np.array([[part[:, 0].size] for part in parts])
+    means = np.array([part.mean((0, 2)) for part in parts])
+    variances = np.array([part.var((0, 2)) for part in parts])
+    mean = (counts * means).sum(0) / counts.sum()
+    return mean, (counts * (variances + (means - mean) ** 2)).sum(0) / counts.sum()
+
+
+@mistaken("F24", "blocked_statistics")
+def shifted_in_place(x, block):
+    shift = x[0].mean(1, keepdims=True)
+    total, squares, count = 0.0, 0.0, 0
+    for start in range(0, len(x), block):
+        part = x[start : start + block]
+        part -= shift
+        total = total + part.sum((0, 2), dtype=float)
+        squares = squares + (part.astype(float) ** 2).sum((0, 2))
+        count += part[:, 0].size
+    mean = total / count
+    return mean + shift[:, 0], squares / count - mean**2
+
+
+# normalize_into
+
+
+def column(values):
+    return values[:, None]
+
+
+def into(y, x, *parameters):
+    """y = γ · (x − μ) / σ + β without other arrays; the parameters in columns."""
+    mean, inv_std, weight, bias = parameters
+    np.subtract(x, mean, out=y)
+    y *= inv_std
+    y *= weight
+    y += bias
+    return y
+
+
+@mistaken("H60", "normalize_into")
+def name_given_away(x, mean, inv_std, weight, bias, out):
+    out = column(weight) * (x - column(mean)) * column(inv_std) + column(bias)
+    return out
+
+
+@mistaken("H60", "normalize_into")
+def out_never_used(x, mean, inv_std, weight, bias, out):
+    return (x - mean.reshape(1, -1, 1)) * inv_std.reshape(1, -1, 1) * weight.reshape(1, -1, 1) + bias.reshape(1, -1, 1)
+
+
+@mistaken("H60", "normalize_into")
+def result_forgotten(x, mean, inv_std, weight, bias, out):
+    y = column(weight) * (x - column(mean)) * column(inv_std) + column(bias)  # noqa: F841
+    return out
+
+
+@mistaken("H61", "normalize_into")
+def nothing_returned(x, mean, inv_std, weight, bias, out):
+    into(out, x, column(mean), column(inv_std), column(weight), column(bias))
+
+
+@mistaken("H62", "normalize_into")
+def other_array_returned(x, mean, inv_std, weight, bias, out):
+    y = column(weight) * (x - column(mean)) * column(inv_std) + column(bias)
+    out[:] = y
+    return y
+
+
+@mistaken("H62", "normalize_into")
+def x_returned(x, mean, inv_std, weight, bias, out):
+    into(out, x, column(mean), column(inv_std), column(weight), column(bias))
+    return x
+
+
+@mistaken("H63", "normalize_into")
+def one_line_into_out(x, mean, inv_std, weight, bias, out):
+    out[...] = column(weight) * (x - column(mean)) * column(inv_std) + column(bias)
+    return out
+
+
+@mistaken("H63", "normalize_into")
+def last_step_into_out(x, mean, inv_std, weight, bias, out):
+    x_hat = (x - column(mean)) * column(inv_std)
+    np.multiply(x_hat, column(weight), out=out)
+    out += column(bias)
+    return out
+
+
+@mistaken("H63", "normalize_into")
+def parameters_in_full_size(x, mean, inv_std, weight, bias, out):
+    full = np.repeat(np.repeat(mean[None, :, None], len(x), 0), x.shape[2], 2)
+    return into(out, x, full, column(inv_std), column(weight), column(bias))
+
+
+@mistaken("H64", "normalize_into")
+def added_to_out(x, mean, inv_std, weight, bias, out):
+    scale = weight * inv_std
+    for n, sample in enumerate(x):
+        out[n] += sample * column(scale) + column(bias - mean * scale)
+    return out
+
+
+@mistaken("H64", "normalize_into")
+def out_before_it_was_written(x, mean, inv_std, weight, bias, out):
+    out -= column(mean)
+    out *= column(weight * inv_std)
+    out += column(bias)
+    return out
+
+
+@mistaken("H70", "normalize_into")
+def out_only_once(x, mean, inv_std, weight, bias, out):
+    np.subtract(x, column(mean), out=out)
+    np.multiply(out, column(inv_std))
+    np.multiply(out, column(weight))
+    np.add(out, column(bias))
+    return out
+
+
+@mistaken("H71", "normalize_into")
+def return_in_the_loop(x, mean, inv_std, weight, bias, out):
+    for n, sample in enumerate(x):
+        out[n] = column(weight) * (sample - column(mean)) * column(inv_std) + column(bias)
+        return out
+
+
+@mistaken("F09", "normalize_into")
+def swapped_parameters(x, mean, inv_std, weight, bias, out):
+    return into(out, x, column(mean), column(inv_std), column(bias), column(weight))
+
+
+@mistaken("F11", "normalize_into")
+def sum_thrown_away(x, mean, inv_std, weight, bias, out):
+    np.subtract(x, column(mean), out=out)
+    np.multiply(out, column(inv_std * weight), out=out)
+    out[:1] + column(bias)
+    return out
+
+
+@mistaken("F12", "normalize_into")
+def gamma_not_used(x, mean, inv_std, weight, bias, out):
+    np.subtract(x, column(mean), out=out)
+    out *= column(inv_std)
+    out += column(bias)
+    return out
+
+
+@mistaken("F32", "normalize_into")
+def beta_subtracted(x, mean, inv_std, weight, bias, out):
+    into(out, x, column(mean), column(inv_std), column(weight), column(-bias))
+    return out
+
+
+@mistaken("F34", "normalize_into")
+def beta_in_the_parentheses(x, mean, inv_std, weight, bias, out):
+    scale = weight * inv_std
+    np.multiply(x, column(scale), out=out)
+    out += column((bias - mean) * scale)
+    return out
+
+
+@mistaken("F34", "normalize_into")
+def beta_scaled(x, mean, inv_std, weight, bias, out):
+    np.subtract(x, column(mean), out=out)
+    out *= column(inv_std)
+    out += column(bias)
+    out *= column(weight)
+    return out
+
+
+@mistaken("F07", "normalize_into")
+def not_divided_into(x, mean, inv_std, weight, bias, out):
+    np.subtract(x, column(mean), out=out)
+    np.multiply(out, column(weight), out=out)
+    return np.add(out, column(bias), out=out)
+
+
+@mistaken("F08", "normalize_into")
+def mean_not_subtracted(x, mean, inv_std, weight, bias, out):
+    np.multiply(x, column(weight * inv_std), out=out)
+    return np.add(out, column(bias), out=out)
+
+
+@mistaken("F36", "normalize_into")
+def divided_into(x, mean, inv_std, weight, bias, out):
+    np.subtract(x, column(mean), out=out)
+    out /= column(inv_std)
+    out *= column(weight)
+    out += column(bias)
+    return out
+
+
+@mistaken("H65", "normalize_into")
+def root_taken_again(x, mean, inv_std, weight, bias, out):
+    np.subtract(x, column(mean), out=out)
+    out /= column(np.sqrt(inv_std))
+    out *= column(weight)
+    out += column(bias)
+    return out
+
+
+@mistaken("H66", "normalize_into")
+def mean_after_the_scale(x, mean, inv_std, weight, bias, out):
+    np.multiply(x, column(weight * inv_std), out=out)
+    np.add(out, column(bias - mean), out=out)
+    return out
+
+
+@mistaken("H66", "normalize_into")
+def mean_after_inv_std(x, mean, inv_std, weight, bias, out):
+    np.multiply(x, column(inv_std), out=out)
+    out -= column(mean)
+    out *= column(weight)
+    out += column(bias)
+    return out
+
+
+@mistaken("H67", "normalize_into")
+def mean_added_into(x, mean, inv_std, weight, bias, out):
+    scale = weight * inv_std
+    np.multiply(x, column(scale), out=out)
+    out += column(bias + mean * scale)
+    return out
+
+
+@mistaken("H68", "normalize_into")
+def own_statistics(x, mean, inv_std, weight, bias, out):
+    rows = x.transpose(1, 0, 2).reshape(len(mean), -1)
+    return into(out, x, column(rows.mean(1)), column(1 / rows.std(1)), column(weight), column(bias))
+
+
+@mistaken("H69", "normalize_into")
+def gamma_twice(x, mean, inv_std, weight, bias, out):
+    scale = weight * inv_std
+    np.subtract(x, column(mean), out=out)
+    out *= column(scale)
+    out *= column(weight)
+    out += column(bias)
+    return out
+
+
+@mistaken("C06", "normalize_into")
+def without_columns(x, mean, inv_std, weight, bias, out):
+    return into(out, x, mean, inv_std, weight, bias)
+
+
+@mistaken("C06", "normalize_into")
+def gamma_along_positions(x, mean, inv_std, weight, bias, out):
+    return into(out, x, column(mean), column(inv_std), weight, bias)
+
+
+@mistaken("F24", "normalize_into")
+def x_overwritten(x, mean, inv_std, weight, bias, out):
+    x -= column(mean)
+    x *= column(inv_std)
+    np.multiply(x, column(weight), out=out)
+    out += column(bias)
+    return out
+
+
+@mistaken("F24", "normalize_into")
+def gamma_overwritten(x, mean, inv_std, weight, bias, out):
+    weight *= inv_std
+    bias -= mean * weight
+    np.multiply(x, column(weight), out=out)
+    out += column(bias)
+    return out

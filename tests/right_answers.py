@@ -2598,6 +2598,426 @@ def norm_from_an_array(situation):
     return np.array(list(FITTING.values()))[list(FITTING).index(situation)]
 
 
+# unfused_bytes
+
+
+@right("a loop", "unfused_bytes")
+def unfused_in_a_loop(shape, itemsize, calls):
+    arrays = 0
+    for inputs, _ in calls:
+        arrays += len(set(inputs)) + 1
+    return arrays * math.prod(shape) * itemsize
+
+
+@right("np.prod", "unfused_bytes")
+def unfused_by_prod(shape, itemsize, calls):
+    return np.prod(shape) * itemsize * np.sum([len({*inputs}) + 1 for inputs, output in calls])
+
+
+@right("one call after the other, to the end of a copied list", "unfused_bytes")
+def unfused_with_a_stack(shape, itemsize, calls):
+    waiting, moved = list(calls), 0
+    while waiting:
+        inputs, _ = waiting.pop()
+        moved += (1 + len(dict.fromkeys(inputs))) * itemsize * np.empty(shape).size
+    return moved
+
+
+@right("an array of the shape", "unfused_bytes")
+def unfused_by_nbytes(shape, itemsize, calls):
+    one = np.zeros(shape, dtype=f"V{itemsize}")
+    return sum(one.nbytes for inputs, output in calls for _ in (*set(inputs), output))
+
+
+@right("recursion", "unfused_bytes")
+def unfused_by_recursion(shape, itemsize, calls):
+    if not calls:
+        return 0
+    (inputs, _), *rest = calls
+    return (len(set(inputs)) + 1) * functools.reduce(int.__mul__, shape) * itemsize + unfused_by_recursion(
+        shape, itemsize, rest
+    )
+
+
+@right("names that are sorted", "unfused_bytes")
+def unfused_by_unique(shape, itemsize, calls):
+    size = 1
+    for length in shape:
+        size *= length
+    reads = sum(np.unique(inputs).size for inputs, _ in calls)
+    return float(itemsize * size * (reads + len(calls)))
+
+
+@right("other names", "unfused_bytes")
+def unfused_with_other_names(dims, bytes_per_value, steps):
+    operands = [set(step[0]) for step in steps]
+    return int(sum(map(len, operands), start=len(steps)) * np.prod(dims) * bytes_per_value)
+
+
+# fused_bytes
+
+
+@right("sets", "fused_bytes")
+def fused_by_sets(shape, itemsize, calls):
+    made = {output for _, output in calls}
+    read = {name for inputs, _ in calls for name in inputs} - made
+    return (len(read) + 1) * math.prod(shape) * itemsize
+
+
+@right("in the order of the calls", "fused_bytes")
+def fused_in_order(shape, itemsize, calls):
+    at_hand, moved = [], 1
+    for inputs, output in calls:
+        for name in inputs:
+            if name not in at_hand:
+                at_hand.append(name)
+                moved += 1
+        at_hand.append(output)
+    return moved * np.prod(shape) * itemsize
+
+
+@right("from the end", "fused_bytes")
+def fused_from_the_end(shape, itemsize, calls):
+    needed = set()
+    for inputs, output in reversed(calls):
+        needed.discard(output)
+        needed.update(inputs)
+    return (1 + len(needed)) * itemsize * int(np.prod(shape))
+
+
+@right("a dictionary of where things are", "fused_bytes")
+def fused_by_places(shape, itemsize, calls):
+    place = {}
+    for inputs, output in calls:
+        for name in inputs:
+            place.setdefault(name, "memory")
+        place[output] = "loop"
+    place[calls[-1][1]] = "memory"
+    return sum(where == "memory" for where in place.values()) * itemsize * math.prod(shape)
+
+
+@right("what is saved taken away", "fused_bytes")
+def fused_by_savings(shape, itemsize, calls):
+    one = itemsize * math.prod(shape)
+    total = unfused_in_a_loop(shape, itemsize, calls)
+    made, seen = {output for _, output in calls}, set()
+    for inputs, _ in calls:
+        for name in set(inputs):
+            if name in made or name in seen:
+                total -= one
+            seen.add(name)
+    return total - one * (len(calls) - 1)
+
+
+@right("NumPy's sets", "fused_bytes")
+def fused_by_numpy(shape, itemsize, calls):
+    outputs = np.array([output for _, output in calls])
+    inputs = np.concatenate([names for names, _ in calls])
+    return np.zeros(shape, bool).size * itemsize * (np.setdiff1d(inputs, outputs).size + 1)
+
+
+@right("any", "fused_bytes")
+def fused_by_any(shape, itemsize, calls):
+    names = [name for inputs, _ in calls for name in inputs]
+    outside = [n for k, n in enumerate(names) if n not in names[:k] and not any(n == made for _, made in calls)]
+    return math.prod((*shape, itemsize, len(outside) + 1))
+
+
+# predict_time
+
+
+@right("max", "predict_time")
+def time_by_max(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    return max(flops / peak_flops, bytes_moved * copy_seconds / (2 * copied_bytes))
+
+
+@right("bandwidth first", "predict_time")
+def time_by_bandwidth(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    bandwidth = (copied_bytes + copied_bytes) / copy_seconds
+    memory, arithmetic = bytes_moved / bandwidth, flops / peak_flops
+    if memory > arithmetic:
+        return memory
+    return arithmetic
+
+
+@right("np.maximum", "predict_time")
+def time_by_numpy(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    return np.maximum(flops / np.float64(peak_flops), bytes_moved / (2 * copied_bytes / copy_seconds))
+
+
+@right("arithmetic intensity", "predict_time")
+def time_by_intensity(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    bandwidth = 2 * copied_bytes / copy_seconds
+    if flops > bytes_moved * peak_flops / bandwidth:  # to the right of the ridge
+        return flops / peak_flops
+    return bytes_moved / bandwidth
+
+
+@right("attainable speed", "predict_time")
+def time_by_speed(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    bandwidth = 2 * copied_bytes / copy_seconds
+    if flops == 0:
+        return bytes_moved / bandwidth
+    intensity = flops / bytes_moved if bytes_moved else float("inf")
+    return flops / min(peak_flops, intensity * bandwidth)
+
+
+@right("as many copies", "predict_time")
+def time_by_copies(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    copies = bytes_moved / copied_bytes / 2
+    times = sorted([flops / peak_flops, copies * copy_seconds])
+    return times.pop()
+
+
+@right("whole and half of a sum", "predict_time")
+def time_by_half_sum(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    one, other = flops / peak_flops, bytes_moved / copied_bytes * copy_seconds / 2
+    return (one + other + abs(one - other)) / 2
+
+
+@right("milliseconds in between", "predict_time")
+def time_by_milliseconds(flops, bytes_moved, peak_flops, copied_bytes, copy_seconds):
+    gigabytes_per_second = 2 * copied_bytes / 1e9 / copy_seconds
+    milliseconds = [1e3 * flops / peak_flops, 1e3 * (bytes_moved / 1e9) / gigabytes_per_second]
+    return np.max(milliseconds) / 1e3
+
+
+# blocked_statistics
+
+
+@right("merged block by block", "blocked_statistics")
+def statistics_by_merging(x, block):
+    count, mean, m2 = 0, 0.0, 0.0
+    for start in range(0, len(x), block):
+        part = x[start : start + block].astype(np.float64)
+        n, part_mean = part.size // part.shape[1], part.mean(axis=(0, 2))
+        part_m2 = ((part - part_mean[:, None]) ** 2).sum(axis=(0, 2))
+        delta = part_mean - mean
+        mean = mean + delta * n / (count + n)
+        m2 = m2 + part_m2 + delta**2 * count * n / (count + n)
+        count += n
+    return mean, m2 / count
+
+
+@right("sums of shifted values", "blocked_statistics")
+def statistics_of_shifted(x, block):
+    shift = np.array(x[0, :, 0])[:, None]
+    parts = (x[i : i + block] - shift for i in range(0, len(x), block))
+    sums = [(part.sum((0, 2)), np.einsum("ncl,ncl->c", part, part)) for part in parts]
+    first, second = np.sum(sums, axis=0) / (x.shape[0] * x.shape[2])
+    return first + shift[:, 0], second - first**2
+
+
+@right("all blocks, then their statistics", "blocked_statistics")
+def statistics_of_statistics(x, block):
+    parts = np.split(x, range(block, len(x), block))
+    found = [(len(part), part.mean((0, 2), dtype=float), part.var((0, 2), dtype=float)) for part in parts]
+    counts, means, variances = (np.array(values) for values in zip(*found, strict=True))
+    mean = np.average(means, axis=0, weights=counts)
+    return mean, np.average(variances + (means - mean) ** 2, axis=0, weights=counts)
+
+
+@right("parts of equal length", "blocked_statistics")
+def statistics_of_equal_parts(x, block):
+    found = [
+        (part.size // part.shape[1], part.mean((0, 2), dtype=float), part.var((0, 2), dtype=float))
+        for part in np.array_split(x, math.ceil(len(x) / block))
+    ]
+    count = sum(n for n, _, _ in found)
+    mean = sum(n * m for n, m, _ in found) / count
+    return [mean, sum(n * (v + (m - mean) ** 2) for n, m, v in found) / count]
+
+
+@right("Welford, sample by sample", "blocked_statistics")
+def block_statistics_by_welford(x, block):
+    rows = as_table(np.empty((0, *x.shape[1:])))
+    state = 0, np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    for sample in x:
+        for row in (*rows, *np.asarray(sample, float).T):
+            n, mean, m2 = state
+            delta = row - mean
+            mean = mean + delta / (n + 1)
+            state = n + 1, mean, m2 + delta * (row - mean)
+    return state[1], state[2] / state[0]
+
+
+@right("plain numbers", "blocked_statistics")
+def block_statistics_of_numbers(x, block):
+    mean, var = [], []
+    for c in range(x.shape[1]):
+        mean.append(statistics.fmean(float(v) for v in np.asarray(x)[:, c].flat))
+        var.append(statistics.fmean((float(v) - mean[-1]) ** 2 for v in np.asarray(x)[:, c].flat))
+    return np.array(mean), np.array(var)
+
+
+@right("in pairs", "blocked_statistics")
+def statistics_in_pairs(x, block):
+    def of(start, stop):
+        if stop - start <= block:
+            part = np.asarray(x[start:stop], float)
+            mean = part.mean((0, 2))
+            return part.size // len(mean), mean, ((part - mean[:, None]) ** 2).sum((0, 2))
+        middle = (start + stop) // 2
+        (m, mean_a, m2_a), (n, mean_b, m2_b) = of(start, middle), of(middle, stop)
+        delta = mean_b - mean_a
+        return m + n, mean_a + delta * n / (m + n), m2_a + m2_b + delta**2 * m * n / (m + n)
+
+    count, mean, m2 = of(0, len(x))
+    return mean, m2 / count
+
+
+@right("samples far apart in a block", "blocked_statistics")
+def statistics_of_strided_blocks(x, block):
+    blocks = math.ceil(len(x) / block)
+    found = [
+        (len(x[k::blocks]), x[k::blocks].mean((0, 2), float), x[k::blocks].var((0, 2), float)) for k in range(blocks)
+    ]
+    counts, means, variances = (np.array(values) for values in zip(*found, strict=True))
+    mean = counts @ means / len(x)
+    return mean, counts @ (variances + (means - mean) ** 2) / len(x)
+
+
+@right("channel by channel", "blocked_statistics")
+def statistics_by_channel(x, block):
+    result = np.zeros((2, x.shape[1]))
+    for c in range(x.shape[1]):
+        parts = (x[i : i + block, c].astype(float) for i in range(0, len(x), block))
+        n, m, v = np.transpose([(part.size, part.mean(), part.var()) for part in parts])
+        result[0, c] = np.average(m, weights=n)
+        result[1, c] = np.average(v + (m - result[0, c]) ** 2, weights=n)
+    return result
+
+
+@right("one number after the other", "blocked_statistics")
+def statistics_by_number(x, block):
+    shift, total, squares = [float(v) for v in x[0, :, 0]], [0.0] * x.shape[1], [0.0] * x.shape[1]
+    for i, c, k in itertools.product(range(len(x)), range(x.shape[1]), range(x.shape[2])):
+        distance = float(x[i, c, k]) - shift[c]
+        total[c] += distance
+        squares[c] += distance**2
+    count = len(x) * x.shape[2]
+    mean = np.array(total) / count
+    return mean + shift, np.array(squares) / count - mean**2
+
+
+@right("in the dtype of x, merged", "blocked_statistics")
+def statistics_in_the_dtype(x, block):
+    count, mean, var = 0, None, None
+    for i in range(0, len(x), block):
+        rows = as_table(x[i : i + block])
+        n, m, v = len(rows), rows.mean(0), rows.var(0)
+        if count == 0:
+            count, mean, var = n, m, v
+            continue
+        share = x.dtype.type(n / (count + n))
+        delta = m - mean
+        var = var + (v - var) * share + delta**2 * share * (1 - share)
+        mean = mean + delta * share
+        count += n
+    return mean, var
+
+
+@right("PyTorch", "blocked_statistics")
+def block_statistics_by_torch(x, block):
+    parts = torch.from_numpy(x).double().split(block)
+    found = [torch.var_mean(part, dim=(0, 2), correction=0) for part in parts]
+    counts = torch.tensor([len(part) for part in parts], dtype=float)[:, None] / len(x)
+    var, mean = (torch.stack(each) for each in zip(*found, strict=True))
+    center = (counts * mean).sum(0)
+    return center.numpy(), (counts * (var + (mean - center) ** 2)).sum(0).numpy()
+
+
+# normalize_into
+
+
+@right("four calls with out=", "normalize_into")
+def into_by_four_calls(x, mean, inv_std, weight, bias, out):
+    np.subtract(x, mean[:, None], out=out)
+    np.multiply(out, inv_std[:, None], out=out)
+    np.multiply(out, weight[:, None], out=out)
+    np.add(out, bias[:, None], out=out)
+    return out
+
+
+@right("two calls", "normalize_into")
+def into_by_two_calls(x, mean, inv_std, weight, bias, out):
+    scale = weight * inv_std
+    np.multiply(x, scale[None, :, None], out=out)
+    out += (bias - mean * scale)[None, :, None]
+    return out
+
+
+@right("copied, then changed in place", "normalize_into")
+def into_after_a_copy(x, mean, inv_std, weight, bias, out):
+    out[:] = x
+    out -= mean.reshape(-1, 1)
+    out *= (inv_std * weight).reshape(-1, 1)
+    out += bias.reshape(-1, 1)
+    return out
+
+
+@right("sample by sample", "normalize_into")
+def into_sample_by_sample(x, mean, inv_std, weight, bias, out):
+    for n in range(len(x)):
+        out[n] = weight[:, None] * (x[n] - mean[:, None]) * inv_std[:, None] + bias[:, None]
+    return out
+
+
+@right("channel by channel", "normalize_into")
+def into_channel_by_channel(x, mean, inv_std, weight, bias, out):
+    for c, (m, i, w, b) in enumerate(zip(mean, inv_std, weight, bias, strict=True)):
+        np.subtract(x[:, c], m, out[:, c])
+        out[:, c] *= i * w
+        out[:, c] += b
+    return out
+
+
+@right("plain numbers", "normalize_into")
+def into_number_by_number(x, mean, inv_std, weight, bias, out):
+    for n in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            scale, shift = float(weight[c] * inv_std[c]), float(bias[c] - mean[c] * weight[c] * inv_std[c])
+            for k in range(x.shape[2]):
+                out[n, c, k] = x[n, c, k] * scale + shift
+    return out
+
+
+@right("einsum", "normalize_into")
+def into_by_einsum(x, mean, inv_std, weight, bias, out):
+    np.einsum("ncl,c->ncl", x, weight * inv_std, out=out)
+    np.moveaxis(out, 1, -1)[...] += bias - mean * weight * inv_std
+    return out
+
+
+@right("numbers per channel in full size", "normalize_into")
+def into_full_size(x, mean, inv_std, weight, bias, out):
+    shape = x.shape[1:]
+    scale, center, shift = (np.repeat(v, shape[1]).reshape(shape) for v in (weight * inv_std, mean, bias))
+    for part, result in zip(x, out, strict=True):
+        np.subtract(part, center, out=result)
+        np.multiply(result, scale, out=result)
+        np.add(result, shift, out=result)
+    return out
+
+
+@right("a view of out", "normalize_into")
+def into_a_view(x, mean, inv_std, weight, bias, out):
+    by_channel = out.transpose(0, 2, 1)
+    np.copyto(by_channel, x.transpose(0, 2, 1))
+    by_channel -= mean
+    by_channel *= inv_std
+    by_channel *= weight
+    by_channel += bias
+    return out[:]
+
+
+@right("PyTorch", "normalize_into")
+def into_by_torch(x, mean, inv_std, weight, bias, out):
+    x, mean, inv_std, weight, bias, y = map(torch.from_numpy, (x, mean, inv_std, weight, bias, out))
+    torch.sub(x, mean[:, None], out=y).mul_((inv_std * weight)[:, None]).add_(bias[:, None])
+    return out
+
+
 # The first answer to each exercise in float32, if it takes arrays itself; pytorch_momentum takes none
 
 for exercise, answers in RIGHT.items():

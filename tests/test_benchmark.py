@@ -1,3 +1,4 @@
+import itertools
 import time
 
 import numpy as np
@@ -6,6 +7,7 @@ import torch
 
 from bncourse.benchmark import __main__ as benchmark
 from bncourse.benchmark import composed, sweeps
+from bncourse.benchmark.arrays import Arguments
 from bncourse.benchmark.memory import peak_bytes, saved_bytes
 from bncourse.benchmark.timing import Spread, Timing, interleave
 
@@ -27,11 +29,24 @@ class FakeClock:
         return call
 
 
-def test_candidates_take_turns_back_and_forth():
+def test_candidates_take_turns_and_everybody_follows_everybody():
     clock = FakeClock()
-    candidates = {name: clock.candidate(name, [1] * 5) for name in "ABC"}
-    interleave(candidates, runs=3, warmup=2, clock=lambda: clock.now)
-    assert "".join(clock.calls) == "ABCCBAABCCBAABC"
+    candidates = {name: clock.candidate(name, [1] * 24) for name in "ABC"}
+    interleave(candidates, runs=22, warmup=2, clock=lambda: clock.now)
+    rounds = [clock.calls[i : i + 3] for i in range(0, len(clock.calls), 3)]
+    assert all(sorted(names) == ["A", "B", "C"] for names in rounds)
+    assert {(before, after) for names in rounds for before, after in itertools.pairwise(names)} == {
+        (before, after) for before in "ABC" for after in "ABC" if before != after
+    }
+
+
+def test_the_order_is_the_same_in_every_program():
+    def order() -> list[str]:
+        clock = FakeClock()
+        interleave({name: clock.candidate(name, [1] * 9) for name in "ABC"}, runs=6, clock=lambda: clock.now)
+        return clock.calls
+
+    assert order() == order()
 
 
 def test_only_runs_after_the_warmup_are_timed():
@@ -93,12 +108,6 @@ def test_peak_memory_counts_what_is_held_at_one_time():
     assert peak_bytes(call) == pytest.approx(4 * size, rel=0.01)
 
 
-def test_largest_error_is_relative_to_the_largest_value_of_each_array():
-    exact = (np.array([1.0, -100.0]), np.array([1e-3, 2e-3]))
-    results = (np.array([2.0, -100.0], np.float32), np.array([1e-3, 2.1e-3]))
-    assert benchmark.largest_error(results, exact) == pytest.approx(0.05)
-
-
 def test_description_gives_milliseconds_and_speed():
     timing, baseline = Timing((0.002, 0.002)), Timing((0.001, 0.001))
     assert benchmark.describe(timing, baseline) == ("2.0 (2.0 to 2.0)", "0.50 (0.50 to 0.50)")
@@ -111,17 +120,8 @@ def test_memory_saved_for_backward_counts_shared_memory_once():
     assert saved_bytes(lambda: x + 1) == 0
 
 
-def test_all_implementations_do_the_same_work():
-    candidates = benchmark.implementations(benchmark.Arguments.random((4, 3, 5, 5), "float32"))
-    expected = benchmark.as_arrays(candidates["PyTorch"]["forward + backward"]())
-    for calls in candidates.values():
-        results = benchmark.as_arrays(calls["forward + backward"]())
-        for mine, theirs in zip(results, expected, strict=True):
-            np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)
-
-
 def test_composed_batch_norm_keeps_the_running_statistics_of_pytorch():
-    a = benchmark.Arguments.random((4, 3, 5, 5), "float64")
+    a = Arguments.random((4, 3, 5, 5), "float64")
     results = []
     for batch_norm in (composed.batch_norm, torch.nn.functional.batch_norm):
         running = torch.tensor(a.running_mean), torch.tensor(a.running_var)
@@ -135,15 +135,15 @@ def test_the_table_has_a_row_for_each_operation_and_implementation(monkeypatch):
     monkeypatch.setattr(
         benchmark, "interleave", lambda calls, runs: {name: Timing((n + 1.0,) * runs) for n, name in enumerate(calls)}
     )
-    lines = benchmark.rows(benchmark.Arguments.random((4, 3, 5, 5), "float32"), runs=2)
-    names = ("reference", "composed", "functional", "PyTorch")
+    lines = benchmark.rows(Arguments.random((4, 3, 5, 5), "float32"), runs=2)
+    names = ("reference", "blocked", "composed", "functional", "PyTorch")
     assert [line[:2] for line in lines] == [
         (what, name) for what in ("forward", "forward + backward") for name in names
     ]
-    speeds = [f"{speed} ({speed} to {speed})" for speed in ("4.00", "2.00", "1.33", "1.00")]
+    speeds = [f"{speed} ({speed} to {speed})" for speed in ("5.00", "2.50", "1.67", "1.25", "1.00")]
     assert [line[3] for line in lines] == speeds * 2
-    assert [line[4] == "not seen" for line in lines] == [False, True, True, True] * 2
-    saved = {line[1]: float(line[5]) for line in lines if line[1] != "reference"}
+    assert [line[4] == "not seen" for line in lines] == [False, False, True, True, True] * 2
+    saved = {line[1]: float(line[5]) for line in lines if line[5] != "-"}
     assert saved["functional"] < 1.4
     assert saved["composed"] > 2.9
     assert all(float(line[6]) < 1e-5 for line in lines)

@@ -28,6 +28,7 @@ def small_blocks(monkeypatch):
         monkeypatch.setattr(blocked, "BLOCK_BYTES", block_bytes)
         monkeypatch.setattr(blocked, "MOST_SAMPLES", 2 if block_bytes < 2**21 else 256)
         monkeypatch.setattr(blocked, "LONGEST_RUN", 6 if block_bytes < 2**21 else 1024)
+        monkeypatch.setattr(blocked, "FEWEST_SHARES", 3 if block_bytes < 2**21 else 16)
         monkeypatch.setattr(blocked, "LONGEST_COPIES", 10 if block_bytes < 2**21 else 4096)
         monkeypatch.setattr(blocked, "SHORTEST_ROW", 8 if block_bytes == 200 else 32)
 
@@ -112,12 +113,12 @@ def test_every_value_is_in_exactly_one_block(shape, threads, block_bytes):
 def test_out_is_filled_and_returned(training, dtype, mean):
     x, dy, weight, bias = random_arrays((6, 5, 7, 3), dtype, mean)
     running = np.full(5, mean), np.full(5, 4.0)
-    out, dout = (np.full_like(x, np.nan) for _ in range(2))
+    out, target = (np.full_like(x, np.nan) for _ in range(2))
     expected, cache = blocked.batch_norm_forward(x, weight, bias, *running, training=training, momentum=0)
     y, _ = blocked.batch_norm_forward(x, weight, bias, *running, training=training, momentum=0, out=out)
-    dx, *_ = blocked.batch_norm_backward(dy, cache, out=dout)
+    dx, *_ = blocked.batch_norm_backward(dy, cache, out=target)
     assert y is out
-    assert dx is dout
+    assert dx is target
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_array_equal(dx, blocked.batch_norm_backward(dy, cache)[0])
 
@@ -184,6 +185,37 @@ def test_a_failure_in_a_thread_is_raised(monkeypatch):
         blocked.Plan.of(np.zeros((16, 5, 7, 3), np.float32), 2).run(work)
 
 
+def test_after_a_failure_in_this_thread_nobody_begins_another_block(monkeypatch):
+    monkeypatch.setattr(blocked, "BLOCK_BYTES", 4 * 5 * 21)
+    here, met, done = threading.get_ident(), threading.Barrier(2, timeout=20), []
+
+    def work(block, scratch):
+        if not done:
+            met.wait()
+        if threading.get_ident() == here:
+            raise KeyboardInterrupt
+        time.sleep(0.1)
+        done.append(block)
+
+    with pytest.raises(KeyboardInterrupt):
+        blocked.Plan.of(np.zeros((16, 5, 7, 3), np.float32), 2).run(work)
+    assert len(done) == 1  # the block that the other thread was in; it has ended
+    time.sleep(0.3)
+    assert len(done) == 1
+
+
+def test_a_call_does_not_wait_for_threads_that_have_not_begun(monkeypatch):
+    """Helpers are busy with another caller's blocks."""
+    monkeypatch.setattr(blocked, "BLOCK_BYTES", 4 * 5 * 21)
+    release, x = threading.Event(), np.zeros((16, 5, 7, 3), np.float32)
+    busy = blocked._pool(1).submit(release.wait, 20)
+    visited = []
+    blocked.Plan.of(x, 2).run(lambda block, scratch: visited.append(block))
+    assert not busy.done()
+    assert len(visited) == 16
+    release.set()
+
+
 def test_a_failure_leaves_running_statistics_alone(monkeypatch):
     def fail(plan, cache, y):
         raise MemoryError
@@ -230,12 +262,12 @@ def test_all_cores_work_if_nothing_is_said(monkeypatch):
 # Memory, accuracy, speed
 
 
-@pytest.mark.parametrize("mean", [0.5, 1e3])
-def test_beside_the_results_memory_for_half_an_input_is_enough(mean):
-    x, dy, weight, bias = random_arrays(SHAPE, mean=mean)
+@pytest.mark.parametrize(("shape", "mean", "threads"), [(SHAPE, 0.5, 16), (SHAPE, 1e3, 2), ((2, 512, 32, 32), 0.5, 2)])
+def test_beside_the_results_memory_for_half_an_input_is_enough(shape, mean, threads):
+    x, dy, weight, bias = random_arrays(shape, mean=mean)
 
     def call():
-        y, cache = blocked.batch_norm_forward(x, weight, bias, threads=2)
+        y, cache = blocked.batch_norm_forward(x, weight, bias, threads=threads)
         return y, blocked.batch_norm_backward(dy, cache)
 
     assert (peak_bytes(call) - 2 * x.nbytes) / x.nbytes <= 0.5

@@ -4,6 +4,7 @@ import functools
 import inspect
 import sys
 import time
+import tracemalloc
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -12,8 +13,8 @@ import pytest
 import torch
 from torch.nn.utils import fuse_conv_bn_weights
 
-from bncourse import functional, layers, reference
-from bncourse.checks import EXERCISES, chapter_05, chapter_12, check, exercise_named, fresh_probe
+from bncourse import blocked, functional, layers, reference
+from bncourse.checks import EXERCISES, chapter_05, chapter_08, chapter_12, check, exercise_named, fresh_probe
 from bncourse.checks.compare import all_same, deviations
 from bncourse.checks.exercise import Mistake, Operation, Probe, step
 from bncourse.checks.limits import OutOfTime, time_limit
@@ -73,6 +74,13 @@ def truth(exercise, inputs):
         return [y]
     if exercise.startswith(("layer_norm", "group_norm", "instance_norm", "rms_norm")):
         return family_truth(exercise.removesuffix("_forward").removesuffix("_backward"), given)
+    if exercise == "blocked_statistics":
+        var, mean = torch.var_mean(torch.tensor(x, dtype=torch.float64), dim=(0, 2), correction=0)
+        return [mean, var, torch.tensor(1.0), torch.tensor(1.0)]
+    if exercise == "normalize_into":
+        given = {name: value.astype(float) for name, value in given.items()}
+        running = {"running_mean": given["mean"], "running_var": given["inv_std"] ** -2, "eps": 0.0}
+        return [evaluate(given | running)[0], *torch.ones(3)]
     if exercise == "batch_norm_eval":
         return [evaluate(given)[0]]
     if exercise == "batch_norm_eval_backward":
@@ -323,6 +331,7 @@ def test_changed_input_is_seen_although_the_values_are_right():
     report = report_on(in_place)
     assert (report.verdict, report.mistakes) == ("incorrect", ("F24",))
     assert "changed its input x" in report.message
+    assert "properties" not in report.message and "Apart from that, all values are right." in report.message
 
 
 def test_memory_between_calls_is_seen():
@@ -336,14 +345,49 @@ def test_memory_between_calls_is_seen():
     assert report.verdict == "incorrect" and "second call" in report.message
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_the_courses_own_answer_is_recognized(wrapped):
-    def course(x, weight, bias, eps):
-        return reference.batch_norm_forward(x, weight, bias, eps=eps)[0]
+def courses_forward(module):
+    """An answer to ``batch_norm_forward`` by the course."""
+    return lambda x, weight, bias, eps: module.batch_norm_forward(x, weight, bias, eps=eps)[0]
 
-    report = report_on((lambda x, weight, bias, eps: course(x, weight, bias, eps)) if wrapped else course)
+
+def courses_backward(module):
+    """An answer to ``batch_norm_backward`` whose forward pass nobody sees."""
+    seen = {}
+    for probe in EXERCISES["batch_norm_backward"].probes:
+        _, x, weight, eps = probe.inputs.values()
+        seen[x.tobytes()] = module.batch_norm_forward(x, weight, eps=eps)[1]
+    return lambda dy, x, weight, eps: module.batch_norm_backward(dy, seen[x.tobytes()])
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("module", [reference, blocked])
+@pytest.mark.parametrize("make", [courses_forward, courses_backward])
+def test_the_courses_own_answer_is_recognized(wrapped, module, make):
+    course, exercise = make(module), make.__name__.replace("courses", "batch_norm")
+    answer = (lambda *inputs: course(*inputs)) if wrapped else course
+    report = report_on(answer, exercise)
     assert report.verdict == "incorrect"
-    assert "bncourse.reference.batch_norm_forward" in report.message
+    assert f"{module.__name__}.{exercise}" in report.message, report
+
+
+def blocked_into(x, mean, inv_std, weight, bias, out):
+    running_var = inv_std**-2
+    return blocked.batch_norm_forward(x, weight, bias, mean, running_var, training=False, eps=0.0, out=out)[0]
+
+
+def steps_of_the_blocks(x, block):
+    return tuple(chapter_08.blocks.Blocked.run({"x": np.asarray(x), "block": block}).values())[:2]
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer", "says"),
+    [
+        ("normalize_into", blocked_into, "bncourse.blocked.batch_norm_forward"),
+        ("blocked_statistics", steps_of_the_blocks, "bncourse.checks.exercise.Operation.run"),
+    ],
+)
+def test_the_courses_own_answer_is_recognized_where_an_exercise_has_a_driver(exercise, answer, says):
+    assert f"Your function calls {says}" in report_on(answer, exercise).message
 
 
 def test_prints_are_shown_once_and_a_flood_is_cut(capsys):
@@ -944,6 +988,171 @@ def test_a_new_switch_is_named_without_further_code():
     fresh = fresh_probe(exercise, 1)
     report = judge(exercise, fresh, observe(exercise, learner, [*exercise.probes, fresh]), 1)
     assert report.mistakes == ("X01",) and "You cubed." in report.message
+
+
+# How an answer reads its input, and how much memory it takes
+
+X = np.arange(10 * 3 * 4.0).reshape(10, 3, 4)
+
+
+def read(how, x=X):
+    """What a function that gets x, noting how it is read, does to it."""
+    watched = x.copy().view(chapter_08.blocks._Watched)
+    watched.reading = reading = chapter_08.blocks._Reading(watched.view(np.ndarray))
+    how(watched)
+    return reading
+
+
+AT_ONCE = {
+    "nothing": (0, lambda x: (x[2:5], x.T, x.reshape(10, 12), np.zeros_like(x), np.array_split(x, 3), len(x))),
+    "a mean of a block": (4, lambda x: x[3:7].mean((0, 2))),
+    "a variance by np.var": (4, lambda x: np.var(x[3:7], axis=(0, 2))),
+    "from the end": (3, lambda x: x[9:6:-1].sum()),
+    "every second": (5, lambda x: np.add(x[::2], 1)),
+    "all of a channel": (10, lambda x: x[:, 1].max()),
+    "all of a channel, transposed": (10, lambda x: x.transpose(1, 0, 2)[1].max()),
+    "a block less a sample": (4, lambda x: x[3:7] - x[0]),
+    "one number": (1, lambda x: float(x[3, 1, 2])),
+    "picked samples": (2, lambda x: x[[1, 8]]),
+    "a conversion": (10, lambda x: x.astype(np.float32)),
+    "a copy by reshape": (10, lambda x: x.transpose(1, 0, 2).reshape(3, -1)),
+    "a list": (10, lambda x: x.tolist()),
+    "einsum": (6, lambda x: np.einsum("ncl,ncl->c", x[:6], x[:6])),
+    "a product of matrices": (6, lambda x: x[:6] @ np.ones(4)),
+    "in place": (2, lambda x: x[:2].__iadd__(1)),
+    "into another array": (2, lambda x: np.multiply(x[:2], 2, out=np.zeros((2, 3, 4)))),
+    "blocks put together": (10, lambda x: np.concatenate([x[:5], x[5:]])),
+    "blocks stacked": (10, lambda x: np.stack([x[:5], x[5:]])),
+    "a loop over samples": (1, lambda x: [sample.sum() for sample in x]),
+    "what is computed is no longer x": (4, lambda x: [(x[i : i + 4] + 1).mean() for i in (0, 4)]),
+}
+
+
+@pytest.mark.parametrize(("most", "how"), AT_ONCE.values(), ids=AT_ONCE)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_how_many_samples_are_read_at_once_is_seen(most, how, dtype):
+    assert read(how, X.astype(dtype)).most == most
+
+
+def in_blocks(*statistics, x, starts=range(0, 10, 3)):
+    for start in starts:
+        for statistic in statistics:
+            statistic(x[start : start + 3])
+
+
+COMING_BACK = {
+    "once": (True, lambda x: in_blocks(np.mean, x=x)),
+    "several times while it is there": (True, lambda x: in_blocks(np.mean, np.var, np.max, x=x)),
+    "backwards": (True, lambda x: in_blocks(np.mean, x=x, starts=(9, 6, 3, 0))),
+    "the first for a shift, again and again": (True, lambda x: in_blocks(lambda part: part - x[0], np.var, x=x)),
+    "parts of another length": (True, lambda x: [part.mean() + part.var() for part in np.array_split(x, 5)]),
+    "number by number": (True, lambda x: [float(x[index]) for index in np.ndindex(x.shape)]),
+    "channel by channel": (True, lambda x: [in_blocks(np.mean, np.var, x=x[:, c]) for c in range(3)]),
+    "two passes": (False, lambda x: [in_blocks(np.mean, x=x), in_blocks(np.var, x=x)]),
+    "two passes, the second backwards": (
+        False,
+        lambda x: [in_blocks(np.mean, x=x), in_blocks(np.var, x=x, starts=(9, 6, 3, 0))],
+    ),
+    "two passes over samples": (False, lambda x: [sample.sum() for _ in range(2) for sample in x]),
+    "a mean of all, then blocks": (False, lambda x: [x.mean(), in_blocks(np.var, x=x)]),
+}
+
+
+@pytest.mark.parametrize(("once", "how"), COMING_BACK.values(), ids=COMING_BACK)
+def test_coming_back_to_blocks_is_seen(once, how):
+    assert read(how).each_block_once(3) == once
+
+
+def into(x, mean, inv_std, weight, bias, out):
+    np.subtract(x, mean[:, None], out=out)
+    np.multiply(out, (weight * inv_std)[:, None], out=out)
+    return np.add(out, bias[:, None], out=out)
+
+
+@pytest.mark.parametrize(("arrays", "right"), [(0, True), (0.8, True), (1.1, False)])
+@pytest.mark.parametrize("traced", [False, True])
+def test_memory_is_measured_whoever_else_measures_it(arrays, right, traced):
+    def taking(x, *others):
+        np.empty(int(arrays * x.size), x.dtype)
+        return into(x, *others)
+
+    if traced:
+        tracemalloc.start()
+    ballast = np.ones(2**20)  # held by the caller: not the answer's
+    try:
+        assert (report_on(taking, "normalize_into").verdict == "correct") == right
+        assert tracemalloc.is_tracing() == traced and ballast.all()
+    finally:
+        tracemalloc.stop()
+
+
+FORMS = {
+    "takes (x); the exercise takes (x, block)": ("blocked_statistics", lambda x: x),
+    "(mean, var), got one array of the shape (": ("blocked_statistics", lambda x, block: x[0, :, 0]),
+    "(mean, var), got a float": ("blocked_statistics", lambda x, block: 1.0),
+    "(mean, var), got 3": ("blocked_statistics", lambda x, block: (1.0, 2.0, 3.0)),
+    "Your function returns nothing.": ("blocked_statistics", lambda x, block: None),
+    "wrote nothing into out and returned nothing": ("normalize_into", lambda x, mean, inv_std, weight, bias, out: None),
+    "takes (shape, calls); the exercise takes (shape, itemsize, calls)": ("fused_bytes", lambda shape, calls: 0),
+    "a number for moved_bytes, got a list": ("unfused_bytes", lambda shape, itemsize, calls: [1]),
+}
+
+
+@pytest.mark.parametrize("says", FORMS)
+def test_structure_is_told_where_an_exercise_has_a_driver(says):
+    exercise, answer = FORMS[says]
+    report = report_on(answer, exercise)
+    assert report.verdict == "incorrect" and says in report.message, report
+
+
+def with_its_own_array(x, mean, inv_std, weight, bias, out):
+    out[...] = weight[:, None] * (x - mean[:, None]) * inv_std[:, None] + bias[:, None]
+    return out
+
+
+def filled_alone(*inputs):
+    into(*inputs)
+
+
+def everything_at_once(x, block):
+    return x.mean((0, 2)), x.var((0, 2))
+
+
+WORDED = {
+    "Beside out, arrays that are together as large as x were made.": ("normalize_into", with_its_own_array),
+    "Something other than out was returned.": ("normalize_into", lambda *inputs: 1 * into(*inputs)),
+    "Nothing was returned.": ("normalize_into", filled_alone),
+    "More than 4 samples were read at once.": ("blocked_statistics", everything_at_once),
+    "moved_bytes is 67,108,864, and that is 4 arrays. Expected: 83,886,080, and that is 5 arrays.": (
+        "unfused_bytes",
+        lambda shape, itemsize, calls: 2 * len(calls) * itemsize * int(np.prod(shape)),
+    ),
+    "that is 1 array. Expected": ("fused_bytes", lambda shape, itemsize, calls: itemsize * int(np.prod(shape))),
+    "less than a hundredth of an array": ("fused_bytes", lambda shape, itemsize, calls: itemsize),
+}
+
+
+@pytest.mark.parametrize("says", WORDED)
+def test_some_numbers_have_a_sentence_of_their_own(says):
+    exercise, answer = WORDED[says]
+    message = report_on(answer, exercise).message
+    assert says in message and "First wrong value" not in message and ", expected" not in message, message
+
+
+@every_exercise
+def test_numbers_with_a_sentence_of_their_own_are_outputs(exercise):
+    assert exercise.wording.keys() <= set(exercise.outputs)
+    assert all(value[name].ndim == 0 for name in exercise.wording for value in map(exercise.expected, exercise.probes))
+
+
+def test_a_chain_that_is_used_up_is_there_again_at_the_next_call():
+    def popping(shape, itemsize, calls):
+        arrays = 0
+        while calls:
+            arrays += len(set(calls.pop()[0])) + 1
+        return arrays * itemsize * int(np.prod(shape))
+
+    assert report_on(popping, "unfused_bytes").verdict == "correct"
 
 
 # Exercises whose probes are questions of their own

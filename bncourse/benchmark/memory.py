@@ -44,8 +44,21 @@ def keep_freed_memory() -> None:
     Otherwise large arrays come anew from the system each time, or not, as earlier sizes decide; and fetching the pages
     of an array can take longer than normalizing it.
     """
-    trim_threshold, mmap_threshold = -1, -3  # glibc's numbers of these options, of malloc.h
+    trim_threshold, mmap_max = -1, -4  # glibc's numbers of these options, of malloc.h
     with contextlib.suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(mmap_threshold, 32 * 2**20)  # bytes, the most that glibc accepts
-        mallopt(trim_threshold, 2**30)
+        mallopt(mmap_max, 0)  # arrays of any size come from the memory that is kept, and go back there
+        mallopt(trim_threshold, 2**31 - 1)  # bytes, the most that fits the argument
+
+
+def page_faults(call: Callable[[], object]) -> int | None:
+    """How many pages of memory ``call`` touches that the system has to provide first; None where it does not count."""
+    try:
+        from resource import RUSAGE_SELF, getrusage
+    except ImportError:  # Windows
+        return None
+    before = getrusage(RUSAGE_SELF).ru_minflt
+    result = call()
+    after = getrusage(RUSAGE_SELF).ru_minflt
+    del result
+    return after - before

@@ -1,5 +1,6 @@
 """Fair timing: candidates take turns, so that what slows the machine slows all of them."""
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -43,10 +44,10 @@ def interleave(
     warmup: int = 3,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
-    """Time every candidate ``runs`` times, in turn: A B C, C B A, A B C …
+    """Time every candidate ``runs`` times, in turn, each round in another order.
 
-    Whoever follows a candidate that uses much memory finds a cold cache. Going back and forth, nobody
-    always does.
+    Whoever follows a candidate that uses much memory finds a cold cache. In an order drawn anew, the same in every
+    program, nobody always does.
 
     Args:
         candidates: what to call, by name. Results are freed after the clock has been read.
@@ -63,9 +64,9 @@ def interleave(
     if runs < 2:
         raise ValueError(f"expected at least 2 runs, for a spread; got {runs}; 15 give a stable median")
     seconds = {name: [] for name in candidates}
+    draws = random.Random(0)
     for round_ in range(warmup + runs):
-        order = list(candidates.items())
-        for name, call in order if round_ % 2 == 0 else reversed(order):
+        for name, call in draws.sample(list(candidates.items()), len(candidates)):
             start = clock()
             result = call()
             elapsed = clock() - start

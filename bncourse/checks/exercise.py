@@ -28,6 +28,7 @@ import numpy as np
 Inputs = Mapping[str, object]
 Outputs = dict[str, np.ndarray]
 Form = Mapping[str, Callable]  # steps to replace, by name
+Wording = Mapping[str, Callable[[Inputs, float, float], str]]  # of wrong numbers, by output
 
 ERRORS_OF_MISTAKES = (ValueError, IndexError, TypeError, ArithmeticError)  # such as shapes that do not fit
 
@@ -146,6 +147,8 @@ class Exercise:
         drive: tries out an answer that does not itself turn the inputs into the outputs, such as a class: it gets
             the answer and the inputs, and returns the outputs in a dict. ``torch_answers`` helps to write one.
         channels: the axis of the channels in arrays shaped like x; where it is -1, messages call them features.
+        wording: for outputs that are a single number, a sentence on a wrong one, where "name is 0, expected 1" would
+            not help a learner: it gets the inputs, the number and the expected one.
         separate: whether each probe is a question of its own, with mistakes of its own: then all that are wrong are
             spoken of, however many, and the outputs are codes that a learner never sees.
     """
@@ -163,6 +166,7 @@ class Exercise:
     changing: Mapping[str, str] = field(default_factory=dict)
     drive: Callable[[object, Inputs], Mapping[str, object]] | None = None
     channels: int = 1
+    wording: Wording = field(default_factory=dict)
     separate: bool = False
 
     @property

@@ -2,25 +2,37 @@
 
 import math
 from collections.abc import Iterator
+from types import MappingProxyType
 
 import numpy as np
 
 from .compare import deviations, same
-from .exercise import Inputs, Outputs, Probe
+from .exercise import Inputs, Outputs, Probe, Wording
 
 PLACES = {"decay": "for parameter"}  # of values that belong to no channel
 SYMBOLS = {"weight": "γ", "bias": "β", "bn_weight": "γ", "bn_bias": "β"}
 
 
-def explain(probe: Probe, outputs: Outputs, right: Outputs, *, channels: int = 1, brief: bool = False) -> list[str]:
+def explain(
+    probe: Probe,
+    outputs: Outputs,
+    right: Outputs,
+    *,
+    channels: int = 1,
+    brief: bool = False,
+    wording: Wording = MappingProxyType({}),
+) -> list[str]:
     """Lines about the first output that is wrong: the form of the error, unless ``brief``, and the first value.
 
-    ``channels`` is the axis of the channels in arrays shaped like the input.
+    ``channels`` is the axis of the channels in arrays shaped like the input; ``wording`` speaks of outputs that have
+    a sentence of their own.
     """
     name = next(name for name in right if not same(outputs[name], right[name], probe))
     got, expected = outputs[name].astype(np.float64), right[name]
     if got.shape != expected.shape:
         return [_about_shape(probe, name, got, expected)]
+    if name in wording:
+        return [wording[name](probe.inputs, got.item(), expected.item())]
     first = _first_wrong_value(probe, name, got, expected)
     if brief or np.isin([*got.flat, *expected.flat], (0, 1)).all():  # a yes or a no has no form
         return [first]

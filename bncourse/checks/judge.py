@@ -100,7 +100,8 @@ class _Case:
 
     def message(self) -> str:
         """What to tell the learner, line by line."""
-        lines = [self._properties(), *self.asides, *self._names(), *self._evidence()]
+        properties = self._properties() if self.wrong else ""  # that they hold would sound as if all were well
+        lines = [properties, *self.asides, *self._names(), *self._evidence()]
         if self.named:
             first, *more = self.named[0].mistakes
             lines.append(f"Next{', for the first of them' if more else ''}: {first.asks}")
@@ -119,7 +120,7 @@ class _Case:
         failing = [each for each in self.exercise.properties if not _holds(each, outputs, self.probes)]
         total = len(self.exercise.properties)
         if not failing:
-            return f"All {total} properties hold{', but the answer differs' if self.wrong else ''}."
+            return f"All {total} properties hold, but the answer differs."
         return f"{total - len(failing)} of {total} properties hold. The first that does not: {failing[0].says}"
 
     def _names(self) -> list[str]:
@@ -141,7 +142,7 @@ class _Case:
     def _evidence(self) -> list[str]:
         """The first input that shows the mistake, and what happened there."""
         if not self.wrong:
-            return ["All values are right."]
+            return ["Apart from that, all values are right."]
         i = self.wrong[0]
         outcome, probe = self.outcomes[i], self.probes[i]
         lines = [f"Seen with {probe.reason}"]
@@ -150,8 +151,9 @@ class _Case:
         lines += self._raised_elsewhere()
         if not self.named:
             lines.insert(0, self._already_right())
-        outputs, right, channels = outcome.outputs, self.expected[i], self.exercise.channels
-        return lines + explain(probe, outputs, right, channels=channels, brief=bool(self.named))
+        outputs, right, exercise = outcome.outputs, self.expected[i], self.exercise
+        brief, wording = bool(self.named), exercise.wording
+        return lines + explain(probe, outputs, right, channels=exercise.channels, brief=brief, wording=wording)
 
     def _raised_elsewhere(self) -> list[str]:
         """The first error, if there was one on a later input."""
