@@ -18,7 +18,11 @@ from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox, BboxTransformTo
 
-if TYPE_CHECKING:  # the module of the claims needs PyTorch, figures do not
+if TYPE_CHECKING:  # some of these modules need PyTorch, figures do not
+    from bncourse.benchmark.cpu import Growth
+    from bncourse.benchmark.machine import Peaks, Point
+    from bncourse.benchmark.predictions import Row
+    from bncourse.benchmark.timing import Spread
     from bncourse.claims.statistics import Interval
 
 
@@ -594,6 +598,109 @@ def plot_dependence(
     ax.set_aspect("equal")
     ax.axis("off")
     return ax
+
+
+def plot_steps_beside_model(rows: Sequence["Row"], *, ax: Axes | None = None) -> Axes:
+    """Draw a row per step: a bar as long as the byte model's time, a dot at the measured one, and their ratio."""
+    ax = _new_axes(ax, figsize=(5.2, 1.2 + 0.36 * len(rows)))
+    places, predicted = range(len(rows)), [1e3 * row.predicted for row in rows]
+    low, middle, high = ([1e3 * getattr(row.measured, end) for row in rows] for end in ("low", "median", "high"))
+    bars = ax.barh(places, predicted, 0.6, color=BLUE, alpha=0.35, label="predicted")
+    ax.hlines(places, low, high, color=ORANGE, lw=2)
+    (dots,) = ax.plot(middle, places, "o", color=ORANGE, markersize=6, label="measured")
+    ends = [max(pair) for pair in zip(high, predicted, strict=True)]
+    for place, end, row in zip(places, ends, rows, strict=True):
+        ax.annotate(f"× {row.times_predicted:.2f}", (end, place), (6, 0), textcoords="offset points", va="center")
+    ax.set(yticks=places, yticklabels=[row.name for row in rows], ylim=(len(rows) - 0.5, -0.5))
+    ax.set(xlabel="milliseconds", xlim=(0, 1.18 * max(ends)))
+    ax.tick_params(axis="y", length=0, labelcolor=INK)
+    ax.grid(visible=False, axis="y")
+    ax.legend(handles=[bars, dots], loc="lower center", bbox_to_anchor=(0.45, 1), ncols=2)
+    return ax
+
+
+def plot_roofline(points: Sequence["Point"], peaks: "Peaks", *, ax: Axes | None = None) -> Axes:
+    """Draw operations per second against operations per byte, below a roof per bandwidth and a flat one for all.
+
+    Args:
+        points: numbered in the figure, and named above it, one below the other.
+        peaks: the operations per second, and the bandwidths by name, such as the kind of call that reaches them.
+    """
+    ax = _new_axes(ax, figsize=(5.2, 3.0 + 0.25 * (len(points) + len(peaks.bandwidths))))
+    left = 0.5 * min(point.flops_per_byte for point in points)
+    right = 2 * max([peaks.gflops / min(peaks.bandwidths.values()), *(point.flops_per_byte for point in points)])
+    for (name, bandwidth), line_style in zip(peaks.bandwidths.items(), ("-", "--", ":"), strict=False):
+        corner = peaks.gflops / bandwidth
+        roof = [left * bandwidth, peaks.gflops, peaks.gflops]
+        ax.plot([left, corner, right], roof, color=MUTED, ls=line_style, lw=2, label=f"{name}: {bandwidth:.0f} GB/s")
+    for number, point in enumerate(points, start=1):
+        look = {"marker": f"${number}$", "markersize": 9 if number < 10 else 12, "ls": ""}
+        colour = (*CYCLE, INK)[(number - 1) % 6]  # no two of a few points alike
+        ax.plot(point.flops_per_byte, point.gflops, color=colour, **look, label=point.name)
+    ax.set(xscale="log", yscale="log", xlabel="operations per byte", ylabel="billion operations per second")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1))
+    return ax
+
+
+def plot_bandwidth(curve: Mapping[int, "Spread"], caches: Mapping[str, int], *, ax: Axes | None = None) -> Axes:
+    """Draw how fast arrays are copied against what source and target take together, with a line at each cache.
+
+    Args:
+        curve: by the bytes of one array, billions of bytes per second.
+        caches: bytes by name.
+    """
+    ax = _new_axes(ax)
+    sizes = [2 * size for size in curve]
+    spreads = list(curve.values())
+    ax.fill_between(sizes, [s.low for s in spreads], [s.high for s in spreads], color=BLUE, alpha=0.15, lw=0)
+    ax.plot(sizes, [s.median for s in spreads], "o-", color=BLUE, lw=2, markersize=4)
+    ax.set(xlabel="source and target together", ylabel="billion bytes per second")
+    ax.set_ylim(bottom=0)
+    _mark_caches(ax, caches)
+    _scale_of_bytes(ax)
+    return ax
+
+
+def plot_growth(
+    growing: Mapping[str, Sequence["Growth"]], caches: Mapping[str, int] | None = None, *, ax: Axes | None = None
+) -> Axes:
+    """Draw the time per value against the size of the input, by name, with a line at each cache.
+
+    Args:
+        growing: by name, what was measured, the sizes rising.
+        caches: bytes by name.
+    """
+    ax = _new_axes(ax, figsize=(5.2, 3.4))
+    for (name, rows), marker, line_style in zip(growing.items(), "os^vD", ("-", "--", "-.", ":", "-"), strict=False):
+        sizes, spreads = [row.array_bytes for row in rows], [row.ns_per_value for row in rows]
+        (line,) = ax.plot(sizes, [s.median for s in spreads], marker, ls=line_style, lw=2, markersize=4, label=name)
+        ax.fill_between(
+            sizes, [s.low for s in spreads], [s.high for s in spreads], color=line.get_color(), alpha=0.15, lw=0
+        )
+    ax.set(xlabel="size of the input", ylabel="nanoseconds per value")
+    ax.set_ylim(bottom=0)
+    _mark_caches(ax, caches or {})
+    _scale_of_bytes(ax)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1.06), ncols=2, columnspacing=1)
+    return ax
+
+
+def _mark_caches(ax: Axes, caches: Mapping[str, int]) -> None:
+    """A dotted line at each size, with its name above."""
+    for name, size in caches.items():
+        ax.axvline(size, color=MUTED, lw=1.5, ls=":", zorder=1)
+        ax.text(size, 1.01, name, color=MUTED, ha="center", va="bottom", transform=ax.get_xaxis_transform())
+
+
+def _scale_of_bytes(ax: Axes) -> None:
+    """A logarithmic horizontal axis with ticks such as 64 KB and 1 MB, in powers of two."""
+    ax.set_xscale("log", base=2)
+    low, high = ax.dataLim.intervalx
+    ticks = [2.0**k for k in range(0, 60, 4) if low <= 2**k <= high]
+    ax.set_xticks(ticks, [f"{t / 2**10:g} KB" if t < 2**20 else f"{t / 2**20:g} MB" for t in ticks])
+    ax.minorticks_off()
 
 
 def _strengths(matrix: np.ndarray) -> Iterator[tuple[float, list[tuple[int, int, int]]]]:

@@ -1,5 +1,6 @@
 """Figures show the numbers that they are given, in the course's colours."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import matplotlib
@@ -12,9 +13,19 @@ import pytest
 from matplotlib.colors import to_hex
 
 from bncourse import plots
+from bncourse.benchmark.cpu import Growth
+from bncourse.benchmark.machine import Peaks, Point
+from bncourse.benchmark.predictions import Row
+from bncourse.benchmark.timing import Spread
 from bncourse.claims.statistics import Interval
 
 RNG = np.random.default_rng(0)
+
+
+def step(name: str, predicted: float, measured: float) -> Row:
+    """Times in milliseconds; the spread is from 90 to 120 %."""
+    spread = Spread(1e-3 * measured, 0.9e-3 * measured, 1.2e-3 * measured)
+    return Row(name, 1, 3, 2, 1e-3 * predicted, spread, measured / predicted, 1.0, 1.0)
 
 
 @pytest.fixture
@@ -49,6 +60,18 @@ def test_every_function_draws_into_the_axes_it_is_given(ax):
     assert plots.plot_spacings({"a": (np.ones(2), np.ones(2))}, ax=ax) is ax
     assert plots.plot_variance_errors(np.ones(2), {"a": np.ones(2)}, np.ones(2), ax=ax) is ax
     assert plots.plot_stored(np.ones(2), np.ones(2), ax=ax) is ax
+
+
+def test_every_figure_of_speed_draws_into_the_axes_it_is_given(ax):
+    growth = Growth("a", "N", 2, 2**18, 1, Spread(1, 1, 1))
+    for draw, given in (
+        (plots.plot_steps_beside_model, ([step("a", 1.0, 2.0)],)),
+        (plots.plot_roofline, ([Point("a", 1.0, 1.0)], Peaks(10.0, {"memory": 1.0}))),
+        (plots.plot_bandwidth, ({2**20: Spread(1, 1, 1), 2**21: Spread(1, 1, 1)}, {})),
+        (plots.plot_growth, ({"a": [growth, replace(growth, values=2**19)]},)),
+    ):
+        ax.clear()
+        assert draw(*given, ax=ax) is ax
 
 
 def test_a_function_without_axes_makes_a_figure(ax):
@@ -479,3 +502,65 @@ def test_dependence_matrices_stand_in_rows_with_lines_around_their_blocks(ax):
 def test_a_norm_that_passes_nothing_on_has_an_empty_matrix(ax):
     plots.plot_dependence({"two values": np.zeros((2, 2))}, block=1, ax=ax)
     assert not ax.patches
+
+
+def test_steps_stand_beside_their_prediction_with_the_ratio_as_text(ax):
+    rows = [step("textbook", 4.0, 8.0), step("by blocks", 2.5, 2.0)]
+    plots.plot_steps_beside_model(rows, ax=ax)
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([4.0, 2.5])
+    (dots,) = ax.lines
+    assert dots.get_xydata().ravel() == pytest.approx([8, 0, 2, 1])
+    (spreads,) = ax.collections
+    assert np.ravel(spreads.get_segments()) == pytest.approx([7.2, 0, 9.6, 0, 1.8, 1, 2.4, 1])
+    assert [text.get_text() for text in ax.texts] == ["× 2.00", "× 0.80"]
+    assert [text.xy[0] for text in ax.texts] == pytest.approx([9.6, 2.5]), "right of both"
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["textbook", "by blocks"]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1] and ax.get_xlim()[0] == 0
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["predicted", "measured"]
+
+
+def test_a_roof_rises_with_the_bandwidth_and_is_flat_from_where_it_meets_the_peak(ax):
+    points = [Point("sum", 0.25, 5.0), Point("matrix product", 80.0, 90.0)]
+    plots.plot_roofline(points, Peaks(100.0, {"memory": 20.0, "cache": 50.0}), ax=ax)
+    memory, cache, *numbers = ax.lines
+    for roof, bandwidth in ((memory, 20), (cache, 50)):
+        x, y = roof.get_data()
+        assert y == pytest.approx(np.minimum(bandwidth * np.array(x), 100))
+        assert x[1] == pytest.approx(100 / bandwidth) and x[0] < 0.25 and x[2] > 80
+    assert [line.get_xydata()[0].tolist() for line in numbers] == [[0.25, 5.0], [80.0, 90.0]]
+    assert [line.get_marker() for line in numbers] == ["$1$", "$2$"], "a number says which it is"
+    assert memory.get_linestyle() != cache.get_linestyle()
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["memory: 20 GB/s", "cache: 50 GB/s", "sum", "matrix product"]
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+
+
+def caches_drawn(ax) -> dict[str, float]:
+    """The position of each named line."""
+    lines = [
+        line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":" and len(set(line.get_xdata())) == 1
+    ]
+    return dict(zip([text.get_text() for text in ax.texts], lines, strict=True))
+
+
+def test_bandwidth_stands_over_both_arrays_together(ax):
+    curve = {2**14: Spread(100, 90, 130), 2**20: Spread(40, 38, 41), 2**24: Spread(30, 29, 33)}
+    plots.plot_bandwidth(curve, {"L1": 2**15, "L2": 2**21}, ax=ax)
+    assert ax.lines[0].get_xydata().tolist() == [[2**15, 100], [2**21, 40], [2**25, 30]]
+    (band,) = ax.collections
+    assert band.get_datalim(ax.transData).intervaly.tolist() == [29, 130]
+    assert caches_drawn(ax) == {"L1": 2**15, "L2": 2**21}
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["64 KB", "1 MB", "16 MB"]
+    assert ax.get_ylim()[0] == 0
+
+
+def test_growth_is_drawn_per_value_over_the_size_of_the_input(ax):
+    rows = [Growth("blocked", "N", n, n * 2**16, 1, Spread(0.2 * n, 0.1 * n, 0.3 * n)) for n in (2, 8, 128)]
+    plots.plot_growth({"blocked": rows, "copy": rows}, {"L3": 2**22}, ax=ax)
+    line, other = ax.lines[:2]
+    assert line.get_xdata().tolist() == [n * 2**18 for n in (2, 8, 128)]
+    assert line.get_ydata() == pytest.approx(3 * [0.2e6 / 2**16])
+    assert (line.get_marker(), line.get_linestyle()) != (other.get_marker(), other.get_linestyle())
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["blocked", "copy"]
+    assert caches_drawn(ax) == {"L3": 2**22}
+    assert len(ax.collections) == 2
