@@ -6,7 +6,6 @@ the size of x. From ``dot_products`` on, the variance is the mean of the squares
 for data whose mean is not much larger than its spread. :mod:`bncourse.blocked` has no such limit.
 """
 
-import itertools
 import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -414,7 +413,7 @@ def causes(a: Arguments, threads: int = 2) -> list[Cause]:
     planes, y, numbers = as_planes(a.x), np.zeros_like(as_planes(a.x)), a.weight[:, None]
     full, zeros = full_size_of(a.weight, planes.shape[2]), np.zeros_like(planes[0])
     pixels = Arguments.random((*a.x.shape[:2], 1, 1))
-    elsewhere = itertools.cycle([planes.copy() for _ in range(COLD)])
+    cold, many = [planes.copy() for _ in range(COLD)], np.tile(planes, (COLD, 1, 1))
     cut, few = (partial(_by_blocks_of_pixels, pixels, n) for n in (len(blocks_of(a.x)), 1))
     shared, alone = (partial(blocked.batch_norm_forward, pixels.x, threads=n) for n in (threads, 1))
     return [
@@ -450,15 +449,15 @@ def causes(a: Arguments, threads: int = 2) -> list[Cause]:
         ),
         Cause(
             "cold cache",
-            lambda: [plane_sums(next(elsewhere)) for _ in range(COLD)],
+            lambda: [plane_sums(p) for p in cold],
             lambda: [plane_sums(planes) for _ in range(COLD)],
             "other arrays of this size have passed through the cache since the input was there",
         ),
         Cause(
             "rows far apart",
-            lambda: np.concatenate([plane_sums(planes[:, c]) for c in channels_of(a.x)]),
-            lambda: np.sum([plane_sums(planes[b]) for b in blocks_of(a.x)], axis=0),
-            "a block of channels takes a few rows of each sample; a block of samples lies in one piece",
+            lambda: [plane_sums(many[:, c]) for c in channels_of(many) for _ in range(2)],
+            lambda: [plane_sums(many[b]) for b in blocks_of(many) for _ in range(2)],
+            "of four times as many samples, a block of channels takes a few rows of each; a block of samples is one piece",
         ),
         Cause(
             "Python's calls", cut, few, "blocks of one pixel per channel: as many calls, and next to nothing to compute"
