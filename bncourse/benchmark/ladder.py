@@ -268,9 +268,9 @@ def closed_form_backward(
     dys, xs, dx = as_planes(dy), as_planes(x), as_planes(out)
     dy_sum = plane_sums(dys)  # read
     products = plane_sums(dys, xs)  # read, read
-    dweight, dbias, *numbers = channel_numbers(
-        dy_sum, products, weight, mean, inv_std, x.size // len(mean)
-    )  # fmt: skip
+    count = x.size // len(mean)
+    found = channel_numbers(dy_sum, products, weight, mean, inv_std, count)
+    dweight, dbias, *numbers = found
     scale, slope, level = (full_size_of(n, dx.shape[2]) for n in numbers)
     np.multiply(xs, slope, out=dx)  # copy
     dx += level  # update
@@ -293,9 +293,9 @@ def by_blocks_backward(
     # read; read in the cache, read
     sums = [(plane_sums(dys[b]), plane_sums(dys[b], xs[b])) for b in blocks]
     dy_sum, products = np.sum(sums, axis=0)
-    dweight, dbias, *numbers = channel_numbers(
-        dy_sum, products, weight, mean, inv_std, x.size // len(mean)
-    )  # fmt: skip
+    count = x.size // len(mean)
+    found = channel_numbers(dy_sum, products, weight, mean, inv_std, count)
+    dweight, dbias, *numbers = found
     scale, slope, level = (full_size_of(n, dx.shape[2]) for n in numbers)
     for b in reversed(blocks):
         np.multiply(xs[b], slope, out=dx[b])  # copy
