@@ -6,7 +6,7 @@ comes from memory, and through how many temporaries it goes:
 - The input is read twice and the output written once, by blocks of samples. All that happens to a block
   happens while it lies in the cache.
 - Sums are dot products, in float32 over short runs, in float64 across them. They are of the values
-  themselves where the mean is no larger than the spread, and of deviations from it where it is.
+  themselves while no mean is more than twice its channel's spread, else of deviations from the mean.
 - The numbers of a channel are repeated to the size of a sample, once for many samples: NumPy adds two full arrays
   faster than it broadcasts, for which it repeats each number in a small buffer.
 - Each thread takes the next block until none is left. NumPy lets go of Python's lock while it computes.
@@ -40,6 +40,7 @@ from bncourse.reference import LONGEST_RUN, Gradients, update_running
 
 BLOCK_BYTES = 2 * 2**20  # of the input: less takes Python longer, more leaves the caches; measured with two cores
 MOST_SAMPLES = 256  # in a block whose samples are added up in float32, one on top of the other
+LARGEST_MEAN = 2  # standard deviations that a mean may be from 0 before values are shifted
 SHORTEST_ROW = 32  # positions; below, a dot product for each row takes longer than adding up whole samples
 # Positions for which the number of a channel is repeated. Longer rows NumPy broadcasts without its buffer, which has
 # room for twice as many values (numpy.getbufsize()).
@@ -84,7 +85,7 @@ def batch_norm_forward(
     """Batch normalization, as :func:`bncourse.reference.batch_norm_forward`.
 
     y = γ · (x − μ) / √(σ² + ε) + β. In training, x is read twice and y written once; in evaluation, x is
-    read once. Beside y, memory for a few blocks is needed.
+    read once. Beside y, memory for a few samples or blocks is needed.
 
     Args:
         x: input of shape (N, C, *), float16, float32 or float64.
@@ -288,11 +289,11 @@ def _statistics(plan: Plan, x: np.ndarray) -> tuple[np.ndarray | None, np.ndarra
 
 
 def _split(plan: Plan, mean: np.ndarray, var: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
-    """The mean as shift + offset; no shift, unless a mean is larger than its channel's spread.
+    """The mean as shift + offset; no shift, unless a mean is larger than ``LARGEST_MEAN`` times its channel's spread.
 
     Then x² and x / σ are large beside what is left of them after subtraction, and so are their rounding errors.
     """
-    if not np.any(mean**2 > 4 * var):
+    if not np.any(mean**2 > LARGEST_MEAN**2 * var):
         return None, mean
     shift = mean.astype(plan.dtype)
     return shift, mean - shift
