@@ -9,7 +9,8 @@ comes from memory, and through how many temporaries it goes:
   themselves while no mean is more than twice its channel's spread, else of deviations from the mean.
 - The numbers of a channel are repeated to the size of a sample, once for many samples: NumPy adds two full arrays
   faster than it broadcasts, for which it repeats each number in a small buffer.
-- Each thread takes the next block until none is left. NumPy lets go of Python's lock while it computes.
+- Each thread takes the next block until none is left. NumPy lets go of Python's lock while it computes. Where all
+  cores are busy, threads gain nothing; right after a call of PyTorch, its own may go on spinning for milliseconds.
 
 Any memory layout is right; C-contiguous inputs are fast. A row, one channel of one sample, is never cut.
 """
