@@ -605,7 +605,7 @@ def plot_steps_beside_model(rows: Sequence["Row"], *, ax: Axes | None = None) ->
     ax = _new_axes(ax, figsize=(5.2, 1.2 + 0.36 * len(rows)))
     places, predicted = range(len(rows)), [1e3 * row.predicted for row in rows]
     low, middle, high = ([1e3 * getattr(row.measured, end) for row in rows] for end in ("low", "median", "high"))
-    bars = ax.barh(places, predicted, 0.6, color=BLUE, alpha=0.35, label="predicted")
+    bars = ax.barh(places, predicted, 0.6, color=BLUE, alpha=0.35, label="estimate")
     ax.hlines(places, low, high, color=ORANGE, lw=2)
     (dots,) = ax.plot(middle, places, "o", color=ORANGE, markersize=6, label="measured")
     ends = [max(pair) for pair in zip(high, predicted, strict=True)]
@@ -626,17 +626,24 @@ def plot_roofline(points: Sequence["Point"], peaks: "Peaks", *, ax: Axes | None 
         points: numbered in the figure, and named above it, one below the other.
         peaks: the operations per second, and the bandwidths by name, such as the kind of call that reaches them.
     """
-    ax = _new_axes(ax, figsize=(5.2, 3.0 + 0.25 * (len(points) + len(peaks.bandwidths))))
+    ax = _new_axes(ax, figsize=(5.2, 3.4 + 0.24 * (len(points) + len(peaks.bandwidths))))
     left = 0.5 * min(point.flops_per_byte for point in points)
     right = 2 * max([peaks.gflops / min(peaks.bandwidths.values()), *(point.flops_per_byte for point in points)])
     for (name, bandwidth), line_style in zip(peaks.bandwidths.items(), ("-", "--", ":"), strict=False):
         corner = peaks.gflops / bandwidth
         roof = [left * bandwidth, peaks.gflops, peaks.gflops]
         ax.plot([left, corner, right], roof, color=MUTED, ls=line_style, lw=2, label=f"{name}: {bandwidth:.0f} GB/s")
+    in_order = sorted(points, key=lambda point: point[1:])
     for number, point in enumerate(points, start=1):
-        look = {"marker": f"${number}$", "markersize": 9 if number < 10 else 12, "ls": ""}
-        colour = (*CYCLE, INK)[(number - 1) % 6]  # no two of a few points alike
-        ax.plot(point.flops_per_byte, point.gflops, color=colour, **look, label=point.name)
+        colour = (*CYCLE, INK)[(number - 1) % 6]
+        ax.plot(point.flops_per_byte, point.gflops, "o", color=colour, markersize=4)
+        side = 8 if in_order.index(point) % 2 else -8  # neighbours' numbers do not meet
+        ax.annotate(
+            str(number), point[1:], (side, 0), textcoords="offset points", ha="center", va="center", color=colour
+        )
+        ax.plot(
+            [], [], ls="", marker=f"${number}$", markersize=8 if number < 10 else 12, color=colour, label=point.name
+        )
     ax.set(xscale="log", yscale="log", xlabel="operations per byte", ylabel="billion operations per second")
     ax.xaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_major_formatter("{x:g}")

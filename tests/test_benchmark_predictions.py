@@ -30,9 +30,9 @@ def rates(factor: float) -> Rates:
     return Rates({key: factor * value for key, value in seconds.items()}, array_bytes=4000)
 
 
-def test_a_row_compares_the_measured_time_with_the_prediction(monkeypatch):
-    take(monkeypatch, {"alone": 3.5e-6, "together": 1.75e-6})
-    alone, together = predictions.measure(STEPS, {1: rates(1e-6), 2: rates(5e-7)}, runs=2)
+def test_a_row_compares_the_measured_time_with_the_prediction():
+    timings = {"alone": Timing((3.5e-6,) * 2), "together": Timing((1.75e-6,) * 2)}
+    alone, together = predictions.rows(STEPS, timings, {1: rates(1e-6), 2: rates(5e-7)})
     assert (alone.name, alone.memory_arrays, alone.cache_arrays, alone.threads) == ("alone", 3, 2, 1)
     assert alone.predicted == pytest.approx(1.75e-6)
     assert alone.measured.median == 3.5e-6
@@ -42,16 +42,10 @@ def test_a_row_compares_the_measured_time_with_the_prediction(monkeypatch):
     assert together.predicted == pytest.approx(0.875e-6), "with the rates of two threads"
 
 
-def test_rates_of_one_thread_can_be_passed_alone(monkeypatch):
-    take(monkeypatch, {})
-    (row,) = predictions.measure(STEPS[:1], rates(1.0), runs=2)
-    assert row.times_predicted == pytest.approx(1 / 1.75)
-
-
 def test_steps_and_simplest_calls_take_turns_in_one_run(monkeypatch):
     slow = {(2, COPY, MEMORY): 8.0}
     names = take(monkeypatch, slow)
-    found, rows = predictions.measure_with_rates(STEPS, SHAPE, runs=2)
+    found, rows = predictions.measure(STEPS, SHAPE, runs=2)
     assert len(names) == len(set(names)) == 2 + 2 * 6
     in_a_row = predictions.machine.IN_A_ROW
     assert found[1].seconds[COPY, MEMORY] == 1 / in_a_row and found[2].seconds[COPY, MEMORY] == 8 / in_a_row
@@ -69,8 +63,6 @@ def test_a_cause_is_measured_round_by_round_and_its_pages_are_counted(monkeypatc
 
 
 def test_the_model_is_measured_in_the_order_of_the_steps():
-    _, rows = predictions.measure_with_rates(
-        [Step(name, lambda: np.zeros(10), PASSES, 1) for name in "ba"], SHAPE, runs=2
-    )
+    _, rows = predictions.measure([Step(name, lambda: np.zeros(10), PASSES, 1) for name in "ba"], SHAPE, runs=2)
     assert [row.name for row in rows] == ["b", "a"]
     assert all(row.measured.median > 0 and row.predicted > 0 for row in rows)

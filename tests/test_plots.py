@@ -516,19 +516,21 @@ def test_steps_stand_beside_their_prediction_with_the_ratio_as_text(ax):
     assert [text.xy[0] for text in ax.texts] == pytest.approx([9.6, 2.5]), "right of both"
     assert [label.get_text() for label in ax.get_yticklabels()] == ["textbook", "by blocks"]
     assert ax.get_ylim()[0] > ax.get_ylim()[1] and ax.get_xlim()[0] == 0
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["predicted", "measured"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["estimate", "measured"]
 
 
 def test_a_roof_rises_with_the_bandwidth_and_is_flat_from_where_it_meets_the_peak(ax):
     points = [Point("sum", 0.25, 5.0), Point("matrix product", 80.0, 90.0)]
     plots.plot_roofline(points, Peaks(100.0, {"memory": 20.0, "cache": 50.0}), ax=ax)
-    memory, cache, *numbers = ax.lines
+    memory, cache, *rest = ax.lines
+    dots, numbers = rest[::2], rest[1::2]
     for roof, bandwidth in ((memory, 20), (cache, 50)):
         x, y = roof.get_data()
         assert y == pytest.approx(np.minimum(bandwidth * np.array(x), 100))
         assert x[1] == pytest.approx(100 / bandwidth) and x[0] < 0.25 and x[2] > 80
-    assert [line.get_xydata()[0].tolist() for line in numbers] == [[0.25, 5.0], [80.0, 90.0]]
-    assert [line.get_marker() for line in numbers] == ["$1$", "$2$"], "a number says which it is"
+    assert [dot.get_xydata()[0].tolist() for dot in dots] == [[0.25, 5.0], [80.0, 90.0]]
+    assert [(text.get_text(), *text.xy) for text in ax.texts] == [("1", 0.25, 5.0), ("2", 80.0, 90.0)]
+    assert [line.get_marker() for line in numbers] == ["$1$", "$2$"], "in the legend, a number says which it is"
     assert memory.get_linestyle() != cache.get_linestyle()
     names = [text.get_text() for text in ax.get_legend().get_texts()]
     assert names == ["memory: 20 GB/s", "cache: 50 GB/s", "sum", "matrix product"]

@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bncourse import provenance
-from bncourse.benchmark import ladder, machine, peers
+from bncourse.benchmark import ladder, machine, peers, predictions
 from bncourse.benchmark.arrays import SHAPE, Arguments, as_arrays, largest_error
 from bncourse.benchmark.machine import Peaks, Point
 from bncourse.benchmark.memory import keep_freed_memory, peak_bytes
-from bncourse.benchmark.predictions import Gap, Row, measure_causes, measure_with_rates
+from bncourse.benchmark.predictions import Gap, Row
 from bncourse.benchmark.timing import Spread, Timing, interleave
 from bncourse.benchmark.traffic import COPY, LEVELS, MEMORY, Rates
 
@@ -157,7 +157,7 @@ def steps(threads: int, runs: int) -> tuple[dict[str, dict[int, Rates]], dict[st
     """The steps of every ladder, each group in one run with the simplest calls."""
     rates, rows = {}, {}
     for name, (group, shape) in LADDERS.items():
-        rates[name], rows[name] = measure_with_rates(group(Arguments.random(shape), threads), shape, runs=runs)
+        rates[name], rows[name] = predictions.measure(group(Arguments.random(shape), threads), shape, runs=runs)
     return rates, rows
 
 
@@ -203,7 +203,7 @@ def measure(runs: int, threads: int) -> dict:
             found["growth"] += map(asdict, growth(count, max(2, runs // 2)))
     with machine.blas_threads(1):
         rates, rows = steps(threads, runs)
-        causes = measure_causes(ladder.causes(a, threads), runs=runs)
+        causes = predictions.measure_causes(ladder.causes(a, threads), runs=runs)
         curve = {n: machine.copy_curve(threads=n, runs=max(2, runs // 2)) for n in counts}
     return found | {
         "steps": {name: [asdict(row) for row in group] for name, group in rows.items()},

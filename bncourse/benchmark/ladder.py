@@ -16,9 +16,9 @@ import numpy as np
 from bncourse import blocked
 from bncourse.benchmark.arrays import Arguments
 from bncourse.benchmark.traffic import CACHE, COPY, MEMORY, READ, UPDATE, Pass, Step
+from bncourse.blocked import BLOCK_BYTES
 
 AXES = (0, 2, 3)
-BLOCK_BYTES = 2 * 2**20  # of the input
 COLD = 4  # arrays of the input's size that a cache is taken not to hold together
 
 Normalized = tuple[np.ndarray, np.ndarray, np.ndarray]  # y, mean, inv_std

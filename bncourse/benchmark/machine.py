@@ -20,11 +20,10 @@ Calls = dict[tuple[str, str], Callable[[], object]]
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")  # where Linux describes them
 KIB, MIB = 2**10, 2**20
 CURVE = tuple(2**k for k in range(14, 29))  # 16 KiB to 256 MiB
-IN_A_ROW = (
-    2  # calls of a probe: the passes of a step follow each other, too, and find what the one before left in a cache
-)
+# Calls of a probe: the passes of a step follow each other, too, and find what the one before left in a cache.
+IN_A_ROW = 2
 PEAK_SIZE = 2048  # rows and columns of the matrices whose product is the peak
-SMALL_OPERAND = 256 * KIB
+SMALL_OPERAND = 256 * KIB  # which an update adds again and again
 LEAST_BYTES = 32 * MIB  # copied in one timed run, so that it takes a few milliseconds
 
 
@@ -37,7 +36,7 @@ class Point(NamedTuple):
 
 
 class Peaks(NamedTuple):
-    """The roof: what no step can exceed."""
+    """The roof: the fastest that was measured."""
 
     gflops: float  # billions of additions and multiplications per second
     bandwidths: dict[str, float]  # billions of bytes per second, by what holds the data
@@ -80,10 +79,8 @@ def probes(shape: Sequence[int], dtype: str = "float32", threads: int = 1, *, in
         COPY: lambda part: np.copyto(y[part], x[part]),
         UPDATE: lambda part: _add_in_place(y[part].reshape(-1, *b.shape), b),
     }
-    ends = sorted(
-        {round(i * samples / threads) for i in range(threads + 1)}
-    )  # fewer shares than threads, if few samples
-    shares = [slice(*ends_of_share) for ends_of_share in itertools.pairwise(ends)]
+    ends = sorted({round(i * samples / threads) for i in range(threads + 1)})  # a set: with few samples, fewer shares
+    shares = [slice(start, stop) for start, stop in itertools.pairwise(ends)]
     parts = {MEMORY: [[share] for share in shares], CACHE: [_same_block(x, share) for share in shares]}
     return {
         (kind, level): _side_by_side([_each(call, mine * in_a_row) for mine in parts[level]])

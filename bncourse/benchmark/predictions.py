@@ -27,17 +27,7 @@ class Row:
     flops_per_byte: float  # of the bytes at MEMORY
 
 
-def measure(steps: Sequence[Step], rates: Mapping[int, Rates] | Rates, *, runs: int = 15) -> list[Row]:
-    """Time the steps in turn, and compare with the rates, by number of threads, that are known."""
-    rates = rates if isinstance(rates, Mapping) else {1: rates}
-    with machine.blas_threads(1):
-        timings = interleave({step.name: step.call for step in steps}, runs=runs)
-    return rows(steps, timings, rates)
-
-
-def measure_with_rates(
-    steps: Sequence[Step], shape: Sequence[int], *, runs: int = 15
-) -> tuple[dict[int, Rates], list[Row]]:
+def measure(steps: Sequence[Step], shape: Sequence[int], *, runs: int = 15) -> tuple[dict[int, Rates], list[Row]]:
     """Time the steps and the simplest calls in turn; the rates by number of threads, and the steps."""
     counts = sorted({step.threads for step in steps})
     probes = {(n, *key): call for n in counts for key, call in machine.probes(shape, threads=n).items()}
