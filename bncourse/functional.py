@@ -2,9 +2,12 @@
 
 The signatures and defaults are those of ``torch.nn.functional``, and what PyTorch accepts or
 refuses is accepted or refused here. :mod:`bncourse.normalize` computes; here stands what each norm
-is: which axes share a mean, and what becomes of running statistics.
+is: which axes share a mean, and what becomes of running statistics. Batch, layer and RMS norm of CUDA tensors are
+computed by :mod:`bncourse.kernels`.
 """
 
+import functools
+import importlib.util
 import math
 
 import torch
@@ -15,6 +18,7 @@ from torch.autograd.function import FunctionCtx
 from bncourse.normalize import computable, is_transformed, normalized, normalized_with, number_of
 from bncourse.reference import Layout
 from bncourse.tensor_arguments import (
+    HALF,
     ArgumentError,
     check_channels,
     check_count,
@@ -25,6 +29,8 @@ from bncourse.tensor_arguments import (
     check_momentum,
     check_running,
 )
+
+KERNEL_DTYPES = (*HALF, torch.float32)  # whose statistics the kernels take in float32
 
 # The five norms
 
@@ -71,10 +77,15 @@ def batch_norm(
     check_running(input.shape[1], running_mean, running_var, required=not training)
     check_eps(eps, training)
     layout = _per_channel(input, dims=(0, *range(2, input.dim())))
+    if training:
+        check_momentum(momentum)
+        check_count(input, math.prod(input.shape) // max(input.shape[1], 1), "value per channel")
+    if _is_for_kernels(input):
+        from bncourse.kernels.autograd import batch_norm as on_kernels
+
+        return on_kernels(input, layout, weight, bias, running_mean, running_var, training, momentum, eps)
     if not training:
         return normalized_with(input, layout, weight, bias, running_mean, running_var, eps)
-    check_momentum(momentum)
-    check_count(input, math.prod(input.shape) // max(input.shape[1], 1), "value per channel")
     y, mean, var = normalized(input, layout, weight, bias, eps)
     _update_running(running_mean, running_var, mean, var, layout, momentum)
     return y
@@ -111,7 +122,7 @@ def layer_norm(
     check_input(input, minimum_rank=0)
     layout = _trailing(input, normalized_shape, weight=weight, bias=bias)
     check_dtypes(input, weight=weight, bias=bias)
-    return normalized(input, layout, weight, bias, eps)[0]
+    return _row_norm(input, layout, weight, bias, eps, centered=True)
 
 
 def instance_norm(
@@ -227,7 +238,38 @@ def rms_norm(
         weight = weight.to(computable(input).dtype)
     if eps is None:
         eps = torch.finfo(computable(input).dtype).eps
-    return normalized(input, layout, weight, None, eps, centered=False)[0]
+    return _row_norm(input, layout, weight, None, eps, centered=False)
+
+
+# Who computes
+
+
+def _is_for_kernels(input: Tensor) -> bool:
+    """Whether the kernels compute this norm; what they cannot do, transforms among others, PyTorch operations do."""
+    if torch.compiler.is_compiling() or is_transformed() or torch.autograd.forward_ad._current_level >= 0:
+        return False
+    return _is_on_gpu(input) and input.dtype in KERNEL_DTYPES and input.numel() > 0
+
+
+def _is_on_gpu(input: Tensor) -> bool:
+    return input.is_cuda and _has_triton()
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def _row_norm(
+    input: Tensor, layout: Layout, weight: Tensor | None, bias: Tensor | None, eps: float, *, centered: bool
+) -> Tensor:
+    """Layer norm, or RMS norm if not ``centered``."""
+    if _is_for_kernels(input):
+        from bncourse.kernels import autograd, row_norm
+
+        if row_norm.fits(math.prod(layout.param_shape), centered=centered):
+            return autograd.row_norm(input, layout, weight, bias, eps, centered=centered)
+    return normalized(input, layout, weight, bias, eps, centered=centered)[0]
 
 
 # Which axes share a mean, and along which the parameters vary
