@@ -110,10 +110,12 @@ def batch_norm_backward(
     x = like(x, x)
     dy = like(x, dy)
     dx = torch.empty_like(x)
-    dweight, dbias = (torch.zeros(x.shape[1], device=x.device) for _ in range(2))
+    dweight, dbias = (torch.empty(x.shape[1], device=x.device) for _ in range(2))
     masked = residual is not None and relu  # without a ReLU, the residual's gradient is dy
     dresidual = torch.empty_like(x) if masked else None
-    if x.numel() > 0:
+    if x.numel() == 0:
+        dweight.zero_(), dbias.zero_()
+    else:
         vectors = [vector(v) for v in (weight, bias, mean, inv_std)]
         pointers = dy, x, like(x, residual) if masked else None, *vectors, dx, dresidual
         plan = plan or _plan(x, arrays=2, training=training)
@@ -159,8 +161,8 @@ def _backward(plan: Plan, pointers: tuple, dweight: Tensor, dbias: Tensor, *, tr
     dy, x, _, weight, bias, mean, inv_std, dx, dresidual = pointers
     partial = _partial(plan, x)
     behind_relu = dresidual is not None
-    sums = pointers[:7], None if training else dx, dresidual
-    _launch(kernels._batch_norm_gradient_sums_kernel, plan, *sums[0], *sums[1:], *partial, RELU=relu)
+    given = *pointers[:-2], None if training else dx, dresidual
+    _launch(kernels._batch_norm_gradient_sums_kernel, plan, *given, *partial, RELU=relu)
     if not training:
         torch.sum(partial[1], 0, out=dbias)
         torch.mul(partial[2].sum(0), inv_std, out=dweight)

@@ -6,6 +6,7 @@ are N · H · W rows with one column a channel. A program owns a group of neighb
 tile, a tile being ``block_rows`` × ``block_columns`` values; several programs, the splits, may share a group.
 """
 
+import functools
 import math
 from dataclasses import dataclass, replace
 
@@ -71,6 +72,7 @@ class Plan:
         return 1 - values / (self.groups * self.tiles * self.block_rows * self.block_columns)
 
 
+@functools.lru_cache(maxsize=4096)  # choosing takes longer than a small launch
 def batch_norm_plan(
     rows: int,
     channels: int,

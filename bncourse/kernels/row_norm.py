@@ -22,10 +22,16 @@ KEPT = 32768  # float32 numbers that a program keeps from one row to the next: h
 TILE = 4096  # values of a tile of short rows, of which a program takes several at a time
 WHOLE = 8192  # the longest row whose x and dy the backward pass keeps, too; it reads longer ones twice, chunk by chunk
 CHUNK_BYTES = 8192  # 16 bytes for each of 512 threads
-REGISTERS = 64  # of a thread in the forward pass, so that two programs of long rows fit side by side
+REGISTERS = 64  # of a thread where the forward pass has 16 warps, so that two programs fit side by side
 
 
 # The kernels
+
+
+@triton.jit
+def _start(row, COLUMNS: tl.constexpr):
+    """Where a row starts: there may be 2³¹ values or more."""
+    return row.to(tl.int64) * COLUMNS
 
 
 @triton.jit
@@ -47,7 +53,7 @@ def _row_norm_forward_kernel(
     column = tl.arange(0, BLOCK)[None, :]
     there, inside = row < rows, column < COLUMNS
     mask = there & inside
-    start = row.to(tl.int64) * COLUMNS  # there may be 2³¹ values or more
+    start = _start(row, COLUMNS)
     x = tl.load(x_ptr + start + column, mask=mask, other=0.0).to(tl.float32)
     if CENTERED:
         mean = tl.sum(x, axis=1, keep_dims=True) / COLUMNS
@@ -89,7 +95,7 @@ def _row_norm_backward_kernel(
     for tile in tl.range(tl.program_id(0), tl.cdiv(rows, ROWS), tl.num_programs(0), num_stages=STAGES):
         row = tile * ROWS + tl.arange(0, ROWS)[:, None]
         there = row < rows
-        start = row.to(tl.int64) * COLUMNS + lane  # there may be 2³¹ values or more
+        start = _start(row, COLUMNS) + lane
         inv_std = tl.load(inv_std_ptr + row, mask=there, other=0.0)
         mean, remainder, mean_g = 0.0, 0.0, 0.0
         if CENTERED:
@@ -243,17 +249,19 @@ def _forward(
     x = x.contiguous()
     y = torch.empty_like(x)
     outer = x.shape[: x.dim() - len(shape)]
-    mean, inv_std = (torch.full(outer, math.nan, device=x.device) for _ in range(2))  # no values have no mean
+    inv_std = x.new_empty(outer, dtype=torch.float32)
+    mean = torch.empty_like(inv_std) if centered else None
     if x.numel() == 0:
-        return y, mean, inv_std
+        return y, *(None if t is None else t.fill_(math.nan) for t in (mean, inv_std))  # no values have no mean
     rows, columns = math.prod(outer), math.prod(shape)
     tile = _tile(rows, columns, multiprocessors(x.device))
     grid = (triton.cdiv(rows, tile["ROWS"]),)
     warps = _warps(tile, values=1024)
-    pointers = x, vector(weight), vector(bias), y, mean if centered else None, inv_std
-    options = {"COLUMNS": columns, "CENTERED": centered, "num_warps": warps, "maxnreg": REGISTERS}
+    limit = {"maxnreg": REGISTERS} if warps >= 16 else {}
+    pointers = x, vector(weight), vector(bias), y, mean, inv_std
+    options = {"COLUMNS": columns, "CENTERED": centered, "num_warps": warps}
     with launching_on(x):
-        _row_norm_forward_kernel[grid](*pointers, rows, float(eps), **tile, **options)
+        _row_norm_forward_kernel[grid](*pointers, rows, float(eps), **tile, **options, **limit)
     return y, mean, inv_std
 
 
@@ -285,7 +293,7 @@ def _launch_backward(pointers: tuple[Tensor | None, ...], rows: int, columns: in
         tile = {"ROWS": 1, "BLOCK": block, "CHUNKS": triton.cdiv(columns, block), "STAGES": 1}
     warps = _warps(tile, values=512) if columns <= WHOLE else 16
     programs = min(triton.cdiv(rows, tile["ROWS"]), processors * (2 if warps <= 8 else 1))
-    partial = torch.empty(2 if centered else 1, programs, columns, device=x.device)
+    partial = x.new_empty(2 if centered else 1, programs, columns, dtype=torch.float32)
     options = {"COLUMNS": columns, "CENTERED": centered, "num_warps": warps}
     with launching_on(x):
         _row_norm_backward_kernel[(programs,)](*pointers, partial, rows, tile["CHUNKS"], **tile, **options)
