@@ -10,7 +10,7 @@ WORKERS ?= auto
 # Everything runs the package of this folder, also in an environment shared with another.
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: help setup book test test-package test-notebooks test-site lint format lab serve exercises outputs scores claims bench lock clean
+.PHONY: help setup book test test-package test-notebooks test-site lint format lab serve exercises outputs scores claims bench bench-gpu lock clean
 help:
 	@echo "make book    run every notebook and build the site"
 	@echo "make test    run every test: code, notebooks, site"
@@ -20,7 +20,7 @@ help:
 	@echo "make scores  score the checks of the exercises, and record what learners are told"
 	@echo "make outputs run the notebooks and save the outputs that the tests compare"
 	@echo "make claims  run the experiments of the claims lab anew, and record them; goes on after an interruption"
-	@echo "make bench   compare the speed of the implementations"
+	@echo "make bench   compare the speed of the implementations;  make bench-gpu  on a GPU, goes on after an interruption"
 	@echo "make lint    check style and spelling;  make format  mend what can be mended"
 	@echo "make lock    bring requirements.lock in step with pyproject.toml"
 	@echo "make clean   remove everything that was built, .venv included"
@@ -92,9 +92,13 @@ claims: $(READY)
 	$(BIN)/python -m bncourse.claims
 
 bench: $(READY)
-	$(BIN)/python -m bncourse.benchmark
+	$(BIN)/python -m bncourse.benchmark --device cpu
 	$(BIN)/python -m bncourse.benchmark.costs
 	$(BIN)/python -m bncourse.benchmark.cpu
+
+# Into book/results/<device>.json, group by group: call it again after an interruption.
+bench-gpu: $(READY)
+	$(BIN)/python -m bncourse.benchmark.gpu
 
 lock: $(READY)
 	$(BIN)/python -m pip install --quiet uv

@@ -2,6 +2,8 @@
 
 import argparse
 import platform
+import sys
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from bncourse.benchmark import peers
 from bncourse.benchmark.arrays import SHAPE, Arguments, as_arrays, largest_error
 from bncourse.benchmark.machine import let_waiting_threads_sleep, use_threads
 from bncourse.benchmark.memory import peak_bytes, saved_bytes
+from bncourse.benchmark.tables import table
 from bncourse.benchmark.timing import Timing, interleave
 
 # of all peers; those of chapter 8 have a record of their own
@@ -61,20 +64,30 @@ def describe(timing: Timing, baseline: Timing) -> tuple[str, str]:
     )
 
 
-def table(header: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in [header, *lines])
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bncourse.benchmark", description=__doc__)
-    parser.add_argument("--runs", type=int, default=15, help="timed rounds, in which the candidates take turns")
-    parser.add_argument(
-        "--threads", type=int, default=provenance.cores(), help="of PyTorch and of blocked; the reference uses one"
-    )
-    options = parser.parse_args()
-
+def main(arguments: Sequence[str] | None = None) -> None:
+    """On a machine with CUDA the GPU's benchmark, which has options of its own; else, or if asked for, the CPU's."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    chooser.add_argument("--device", choices=("cpu", "cuda"), help="cuda where there is one, unless given")
+    chosen, others = chooser.parse_known_args(arguments)
     let_waiting_threads_sleep()
+    import torch
+
+    if (chosen.device or ("cuda" if torch.cuda.is_available() else "cpu")) == "cuda":
+        from bncourse.benchmark.gpu.__main__ import main as measure_gpu
+
+        measure_gpu(others)
+    else:
+        parser = argparse.ArgumentParser(prog="python -m bncourse.benchmark", description=__doc__, parents=[chooser])
+        parser.add_argument("--runs", type=int, default=15, help="timed rounds, in which the candidates take turns")
+        parser.add_argument(
+            "--threads", type=int, default=provenance.cores(), help="of PyTorch and of blocked; the reference uses one"
+        )
+        compare_on_cpu(parser.parse_args(others))
+
+
+def compare_on_cpu(options: argparse.Namespace) -> None:
+    """Print the tables of the implementations for CPUs."""
     import torch
 
     print(f"Batch norm in training, {SHAPE} float32, median of {options.runs} runs (20th to 80th percentile)")
