@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import triton
+import triton.language as tl
 from torch import nn
 from torch.autograd import Function
 
@@ -5323,3 +5325,1723 @@ def gamma_overwritten(x, mean, inv_std, weight, bias, out):
     np.multiply(x, column(weight), out=out)
     out += column(bias)
     return out
+
+
+# masked_mean_kernel
+
+
+@mistaken("K01", "masked_mean_kernel")
+@triton.jit
+def padding_left_in_the_variance(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + row * N + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = x - mean
+    var = tl.sum(centered * centered, axis=0) / N
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
+@mistaken("K01", "masked_mean_kernel")
+@triton.jit
+def mask_in_the_wrong_place(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + row * N + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, x, 0.0) - mean
+    var = tl.sum(centered * centered, axis=0) / N
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
+@mistaken("K03", "masked_mean_kernel")
+@triton.jit
+def divided_by_lanes(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + row * N + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / BLOCK
+    centered = tl.where(mask, x - mean, 0.0)
+    var = tl.sum(centered * centered, axis=0) / BLOCK
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
+@mistaken("K03", "masked_mean_kernel")
+@triton.jit
+def mean_over_lanes(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + row * N + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / BLOCK
+    centered = tl.where(mask, x - mean, 0.0)
+    var = tl.sum(centered * centered, axis=0) / N
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
+@mistaken("K24", "masked_mean_kernel")
+@triton.jit
+def no_mask_anywhere(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + row * N + columns).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = x - mean
+    var = tl.sum(centered * centered, axis=0) / N
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
+@mistaken("K24", "masked_mean_kernel")
+@triton.jit
+def masked_after_the_load(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + row * N + columns).to(tl.float32)
+    x = tl.where(mask, x, 0.0)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, x - mean, 0.0)
+    var = tl.sum(centered * centered, axis=0) / N
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
+@mistaken("K24", "masked_mean_kernel")
+@triton.jit
+def mask_for_the_variance_alone(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + row * N + columns).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, x - mean, 0.0)
+    var = tl.sum(centered * centered, axis=0) / N
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
+@mistaken("K25", "masked_mean_kernel")
+@triton.jit
+def mask_one_too_long(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns <= N
+    x = tl.load(x_ptr + row * N + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, x - mean, 0.0)
+    var = tl.sum(centered * centered, axis=0) / N
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
+@mistaken("K25", "masked_mean_kernel")
+@triton.jit
+def mask_one_too_short(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N - 1
+    x = tl.load(x_ptr + row * N + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, x - mean, 0.0)
+    var = tl.sum(centered * centered, axis=0) / N
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
+@mistaken("K23", "masked_mean_kernel")
+@triton.jit
+def nothing_said_of_masked_lanes(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + row * N + columns, mask=mask).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, x - mean, 0.0)
+    var = tl.sum(centered * centered, axis=0) / N
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
+@mistaken("K26", "masked_mean_kernel")
+@triton.jit
+def every_program_the_first_row(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, x - mean, 0.0)
+    var = tl.sum(centered * centered, axis=0) / N
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
+@mistaken("K26", "masked_mean_kernel")
+@triton.jit
+def rows_as_long_as_blocks(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + row * BLOCK + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, x - mean, 0.0)
+    var = tl.sum(centered * centered, axis=0) / N
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
+@mistaken("K27", "masked_mean_kernel")
+@triton.jit
+def all_results_in_one_place(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + row * N + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, x - mean, 0.0)
+    var = tl.sum(centered * centered, axis=0) / N
+    tl.store(mean_ptr, mean)
+    tl.store(var_ptr, var)
+
+
+@mistaken("K28", "masked_mean_kernel")
+@triton.jit
+def variance_not_stored(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + row * N + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, x - mean, 0.0)
+    tl.sum(centered * centered, axis=0) / N
+    tl.store(mean_ptr + row, mean)
+
+
+@mistaken("K19", "masked_mean_kernel")
+@triton.jit
+def mean_square_minus_square(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + row * N + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    var = tl.sum(x * x, axis=0) / N - mean * mean
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
+@mistaken("K13", "masked_mean_kernel")
+@triton.jit
+def sums_in_float16(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + row * N + columns, mask=mask, other=0.0)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, x - mean, 0.0)
+    var = tl.sum(centered * centered, axis=0) / N
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
+@mistaken("F01", "masked_mean_kernel")
+@triton.jit
+def unbiased_in_a_kernel(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + row * N + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, x - mean, 0.0)
+    var = tl.sum(centered * centered, axis=0) / (N - 1)
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
+@mistaken("F06", "masked_mean_kernel")
+@triton.jit
+def squares_around_zero(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + row * N + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, x, 0.0)
+    var = tl.sum(centered * centered, axis=0) / N
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
+@mistaken("F35", "masked_mean_kernel")
+@triton.jit
+def deviation_of_a_row(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + row * N + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, x - mean, 0.0)
+    var = tl.sum(centered * centered, axis=0) / N
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, tl.sqrt(var))
+
+
+@mistaken("F37", "masked_mean_kernel")
+@triton.jit
+def sum_of_squares_of_a_row(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + row * N + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, x - mean, 0.0)
+    var = tl.sum(centered * centered, axis=0)
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
+@mistaken("N06", "masked_mean_kernel")
+@triton.jit
+def results_swapped(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + row * N + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, x - mean, 0.0)
+    var = tl.sum(centered * centered, axis=0) / N
+    tl.store(mean_ptr + row, var)
+    tl.store(var_ptr + row, mean)
+
+
+@mistaken("F24", "masked_mean_kernel")
+@triton.jit
+def tile_written_back(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + row * N + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, x - mean, 0.0)
+    var = tl.sum(centered * centered, axis=0) / N
+    tl.store(x_ptr + row * N + columns, centered, mask=mask)
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
+# long_row_mean_kernel
+
+
+@mistaken("K02", "long_row_mean_kernel")
+@triton.jit
+def only_one_block(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = 0.0
+    columns = tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + row * N + columns, mask=columns < N, other=0.0)
+    total += tl.sum(x.to(tl.float32))
+    tl.store(mean_ptr + row, total / N)
+
+
+@mistaken("K30", "long_row_mean_kernel")
+@triton.jit
+def full_blocks_alone(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = 0.0
+    for block in range(N // BLOCK):
+        columns = block * BLOCK + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + row * N + columns, mask=columns < N, other=0.0)
+        total += tl.sum(x.to(tl.float32))
+    tl.store(mean_ptr + row, total / N)
+
+
+@mistaken("K31", "long_row_mean_kernel")
+@triton.jit
+def lanes_compared(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = 0.0
+    for start in range(0, N, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + row * N + columns, mask=tl.arange(0, BLOCK) < N, other=0.0)
+        total += tl.sum(x.to(tl.float32))
+    tl.store(mean_ptr + row, total / N)
+
+
+@mistaken("K33", "long_row_mean_kernel")
+@triton.jit
+def pointer_that_stays(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = 0.0
+    for start in range(0, N, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + row * N + tl.arange(0, BLOCK), mask=columns < N, other=0.0)
+        total += tl.sum(x.to(tl.float32))
+    tl.store(mean_ptr + row, total / N)
+
+
+@mistaken("K33", "long_row_mean_kernel")
+@triton.jit
+def columns_that_stay(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = 0.0
+    for _ in range(0, N, BLOCK):
+        columns = tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + row * N + columns, mask=columns < N, other=0.0)
+        total += tl.sum(x.to(tl.float32))
+    tl.store(mean_ptr + row, total / N)
+
+
+@mistaken("K32", "long_row_mean_kernel")
+@triton.jit
+def sum_of_the_last_block(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = 0.0
+    for start in range(0, N, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + row * N + columns, mask=columns < N, other=0.0)
+        total = tl.sum(x.to(tl.float32))
+    tl.store(mean_ptr + row, total / N)
+
+
+@mistaken("K06", "long_row_mean_kernel")
+@triton.jit
+def mean_of_means_of_blocks(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    blocks = 0
+    total = 0.0
+    for start in range(0, N, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + row * N + columns, mask=columns < N, other=0.0)
+        total += tl.sum(x.to(tl.float32)) / tl.minimum(BLOCK, N - start)
+        blocks += 1
+    tl.store(mean_ptr + row, total / blocks)
+
+
+@mistaken("K03", "long_row_mean_kernel")
+@triton.jit
+def divided_by_all_lanes(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = 0.0
+    for start in range(0, N, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + row * N + columns, mask=columns < N, other=0.0)
+        total += tl.sum(x.to(tl.float32))
+    tl.store(mean_ptr + row, total / (tl.cdiv(N, BLOCK) * BLOCK))
+
+
+@mistaken("K03", "long_row_mean_kernel")
+@triton.jit
+def divided_by_one_block(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = 0.0
+    for start in range(0, N, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + row * N + columns, mask=columns < N, other=0.0)
+        total += tl.sum(x.to(tl.float32))
+    tl.store(mean_ptr + row, total / BLOCK)
+
+
+@mistaken("K24", "long_row_mean_kernel")
+@triton.jit
+def last_block_without_mask(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = 0.0
+    for start in range(0, N, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + row * N + columns)
+        total += tl.sum(x.to(tl.float32))
+    tl.store(mean_ptr + row, total / N)
+
+
+@mistaken("K25", "long_row_mean_kernel")
+@triton.jit
+def column_too_many(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = 0.0
+    for start in range(0, N, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + row * N + columns, mask=columns <= N, other=0.0)
+        total += tl.sum(x.to(tl.float32))
+    tl.store(mean_ptr + row, total / N)
+
+
+@mistaken("K23", "long_row_mean_kernel")
+@triton.jit
+def masked_lanes_of_the_last_block(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = 0.0
+    for start in range(0, N, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + row * N + columns, mask=columns < N)
+        total += tl.sum(x.to(tl.float32))
+    tl.store(mean_ptr + row, total / N)
+
+
+@mistaken("K26", "long_row_mean_kernel")
+@triton.jit
+def rows_a_block_apart(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = 0.0
+    for start in range(0, N, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + row * BLOCK + columns, mask=columns < N, other=0.0)
+        total += tl.sum(x.to(tl.float32))
+    tl.store(mean_ptr + row, total / N)
+
+
+@mistaken("K27", "long_row_mean_kernel")
+@triton.jit
+def means_in_one_place(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = 0.0
+    for start in range(0, N, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + row * N + columns, mask=columns < N, other=0.0)
+        total += tl.sum(x.to(tl.float32))
+    tl.store(mean_ptr, total / N)
+
+
+@mistaken("K13", "long_row_mean_kernel")
+@triton.jit
+def block_sums_in_float16(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = tl.sum(tl.zeros([1], x_ptr.dtype.element_ty))
+    for start in range(0, N, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + row * N + columns, mask=columns < N, other=0.0)
+        total += tl.sum(x)
+    tl.store(mean_ptr + row, total / N)
+
+
+@mistaken("F37", "long_row_mean_kernel")
+@triton.jit
+def sum_of_a_long_row(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = 0.0
+    for start in range(0, N, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + row * N + columns, mask=columns < N, other=0.0)
+        total += tl.sum(x.to(tl.float32))
+    tl.store(mean_ptr + row, total)
+
+
+# merge_partials_kernel
+
+
+@mistaken("K04", "merge_partials_kernel")
+@triton.jit
+def squares_within_alone(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    mask = splits < S
+    places = splits * C + channel
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    m2 = tl.load(m2_ptr + places, mask=mask, other=0.0)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    var = tl.sum(m2) / total
+    tl.store(total_mean_ptr + channel, center)
+    tl.store(total_var_ptr + channel, var)
+
+
+@mistaken("K05", "merge_partials_kernel")
+@triton.jit
+def m2_times_count(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    mask = splits < S
+    places = splits * C + channel
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    m2 = tl.load(m2_ptr + places, mask=mask, other=0.0)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    distance = mean - center
+    var = tl.sum(count * m2 + count * distance * distance) / total
+    tl.store(total_mean_ptr + channel, center)
+    tl.store(total_var_ptr + channel, var)
+
+
+@mistaken("K06", "merge_partials_kernel")
+@triton.jit
+def plain_mean_of_means(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    mask = splits < S
+    places = splits * C + channel
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    m2 = tl.load(m2_ptr + places, mask=mask, other=0.0)
+    total = tl.sum(count)
+    center = tl.sum(mean) / S
+    distance = mean - center
+    var = tl.sum(m2 + count * distance * distance) / total
+    tl.store(total_mean_ptr + channel, center)
+    tl.store(total_var_ptr + channel, var)
+
+
+@mistaken("H52", "merge_partials_kernel")
+@triton.jit
+def distances_without_counts(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    mask = splits < S
+    places = splits * C + channel
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    m2 = tl.load(m2_ptr + places, mask=mask, other=0.0)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    distance = mean - center
+    var = tl.sum(m2 + tl.where(mask, distance * distance, 0.0)) / total
+    tl.store(total_mean_ptr + channel, center)
+    tl.store(total_var_ptr + channel, var)
+
+
+@mistaken("H52", "merge_partials_kernel")
+@triton.jit
+def distances_of_padding(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    mask = splits < S
+    places = splits * C + channel
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    m2 = tl.load(m2_ptr + places, mask=mask, other=0.0)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    distance = mean - center
+    var = tl.sum(m2 + distance * distance) / total
+    tl.store(total_mean_ptr + channel, center)
+    tl.store(total_var_ptr + channel, var)
+
+
+@mistaken("K34", "merge_partials_kernel")
+@triton.jit
+def variances_of_splits(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    mask = splits < S
+    places = splits * C + channel
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    m2 = tl.load(m2_ptr + places, mask=mask, other=0.0)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    distance = mean - center
+    var = tl.sum(count * (m2 / count + distance * distance)) / total
+    tl.store(total_mean_ptr + channel, center)
+    tl.store(total_var_ptr + channel, var)
+
+
+@mistaken("K03", "merge_partials_kernel")
+@triton.jit
+def divided_by_splits(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    mask = splits < S
+    places = splits * C + channel
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    m2 = tl.load(m2_ptr + places, mask=mask, other=0.0)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    distance = mean - center
+    var = tl.sum(m2 + count * distance * distance) / S
+    tl.store(total_mean_ptr + channel, center)
+    tl.store(total_var_ptr + channel, var)
+
+
+@mistaken("K26", "merge_partials_kernel")
+@triton.jit
+def channel_by_channel(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    mask = splits < S
+    places = channel * S + splits
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    m2 = tl.load(m2_ptr + places, mask=mask, other=0.0)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    distance = mean - center
+    var = tl.sum(m2 + count * distance * distance) / total
+    tl.store(total_mean_ptr + channel, center)
+    tl.store(total_var_ptr + channel, var)
+
+
+@mistaken("K26", "merge_partials_kernel")
+@triton.jit
+def places_without_stride(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    mask = splits < S
+    places = splits + channel
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    m2 = tl.load(m2_ptr + places, mask=mask, other=0.0)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    distance = mean - center
+    var = tl.sum(m2 + count * distance * distance) / total
+    tl.store(total_mean_ptr + channel, center)
+    tl.store(total_var_ptr + channel, var)
+
+
+@mistaken("K24", "merge_partials_kernel")
+@triton.jit
+def splits_that_do_not_exist(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    places = splits * C + channel
+    count = tl.load(count_ptr + places)
+    mean = tl.load(mean_ptr + places)
+    m2 = tl.load(m2_ptr + places)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    distance = mean - center
+    var = tl.sum(m2 + count * distance * distance) / total
+    tl.store(total_mean_ptr + channel, center)
+    tl.store(total_var_ptr + channel, var)
+
+
+@mistaken("K25", "merge_partials_kernel")
+@triton.jit
+def one_split_too_many(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    mask = splits <= S
+    places = splits * C + channel
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    m2 = tl.load(m2_ptr + places, mask=mask, other=0.0)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    distance = mean - center
+    var = tl.sum(m2 + count * distance * distance) / total
+    tl.store(total_mean_ptr + channel, center)
+    tl.store(total_var_ptr + channel, var)
+
+
+@mistaken("K23", "merge_partials_kernel")
+@triton.jit
+def counts_of_masked_lanes(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    mask = splits < S
+    places = splits * C + channel
+    count = tl.load(count_ptr + places, mask=mask)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    m2 = tl.load(m2_ptr + places, mask=mask, other=0.0)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    distance = mean - center
+    var = tl.sum(m2 + count * distance * distance) / total
+    tl.store(total_mean_ptr + channel, center)
+    tl.store(total_var_ptr + channel, var)
+
+
+@mistaken("K23", "merge_partials_kernel")
+@triton.jit
+def masked_m2(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    mask = splits < S
+    places = splits * C + channel
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    m2 = tl.load(m2_ptr + places, mask=mask)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    distance = mean - center
+    var = tl.sum(m2 + count * distance * distance) / total
+    tl.store(total_mean_ptr + channel, center)
+    tl.store(total_var_ptr + channel, var)
+
+
+@mistaken("K27", "merge_partials_kernel")
+@triton.jit
+def merged_into_one_place(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    mask = splits < S
+    places = splits * C + channel
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    m2 = tl.load(m2_ptr + places, mask=mask, other=0.0)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    distance = mean - center
+    var = tl.sum(m2 + count * distance * distance) / total
+    tl.store(total_mean_ptr, center)
+    tl.store(total_var_ptr, var)
+
+
+@mistaken("K28", "merge_partials_kernel")
+@triton.jit
+def merged_mean_not_stored(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    mask = splits < S
+    places = splits * C + channel
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    m2 = tl.load(m2_ptr + places, mask=mask, other=0.0)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    distance = mean - center
+    var = tl.sum(m2 + count * distance * distance) / total
+    tl.store(total_var_ptr + channel, var)
+
+
+@mistaken("F01", "merge_partials_kernel")
+@triton.jit
+def merged_unbiased(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    mask = splits < S
+    places = splits * C + channel
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    m2 = tl.load(m2_ptr + places, mask=mask, other=0.0)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    distance = mean - center
+    var = tl.sum(m2 + count * distance * distance) / (total - 1)
+    tl.store(total_mean_ptr + channel, center)
+    tl.store(total_var_ptr + channel, var)
+
+
+@mistaken("F35", "merge_partials_kernel")
+@triton.jit
+def merged_deviation(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    mask = splits < S
+    places = splits * C + channel
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    m2 = tl.load(m2_ptr + places, mask=mask, other=0.0)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    distance = mean - center
+    var = tl.sum(m2 + count * distance * distance) / total
+    tl.store(total_mean_ptr + channel, center)
+    tl.store(total_var_ptr + channel, tl.sqrt(var))
+
+
+@mistaken("F37", "merge_partials_kernel")
+@triton.jit
+def merged_m2(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    mask = splits < S
+    places = splits * C + channel
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    m2 = tl.load(m2_ptr + places, mask=mask, other=0.0)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    distance = mean - center
+    var = tl.sum(m2 + count * distance * distance)
+    tl.store(total_mean_ptr + channel, center)
+    tl.store(total_var_ptr + channel, var)
+
+
+@mistaken("H58", "merge_partials_kernel")
+@triton.jit
+def variance_of_means(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    mask = splits < S
+    places = splits * C + channel
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    tl.load(m2_ptr + places, mask=mask, other=0.0)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    distance = mean - center
+    var = tl.sum(count * distance * distance) / total
+    tl.store(total_mean_ptr + channel, center)
+    tl.store(total_var_ptr + channel, var)
+
+
+@mistaken("N06", "merge_partials_kernel")
+@triton.jit
+def merged_and_swapped(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    mask = splits < S
+    places = splits * C + channel
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    m2 = tl.load(m2_ptr + places, mask=mask, other=0.0)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    distance = mean - center
+    var = tl.sum(m2 + count * distance * distance) / total
+    tl.store(total_mean_ptr + channel, var)
+    tl.store(total_var_ptr + channel, center)
+
+
+@mistaken("K34", "merge_partials_kernel")
+@triton.jit
+def nothing_and_nothing(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    n = 0.0
+    mean = 0.0
+    m2 = 0.0
+    for split in range(S):
+        place = split * C + channel
+        count = tl.load(count_ptr + place)
+        delta = tl.load(mean_ptr + place) - mean
+        share = count / (n + count)
+        m2 += tl.load(m2_ptr + place) + delta * delta * n * share
+        mean += delta * share
+        n += count
+    tl.store(total_mean_ptr + channel, mean)
+    tl.store(total_var_ptr + channel, m2 / n)
+
+
+# channel_sums_kernel
+
+
+@mistaken("K16", "channel_sums_kernel")
+@triton.jit
+def as_if_contiguous(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    positions = tl.arange(0, BLOCK)
+    total = 0.0
+    for n in range(N):
+        places = (n * tl.num_programs(0) + channel) * L + positions
+        total += tl.sum(tl.load(x_ptr + places, mask=positions < L, other=0.0))
+    tl.store(sums_ptr + channel, total)
+
+
+@mistaken("K16", "channel_sums_kernel")
+@triton.jit
+def channels_a_row_apart(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    positions = tl.arange(0, BLOCK)
+    total = 0.0
+    for n in range(N):
+        places = n * stride_n + channel * L + positions * stride_l
+        total += tl.sum(tl.load(x_ptr + places, mask=positions < L, other=0.0))
+    tl.store(sums_ptr + channel, total)
+
+
+@mistaken("K16", "channel_sums_kernel")
+@triton.jit
+def as_if_channels_last(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    positions = tl.arange(0, BLOCK)
+    total = 0.0
+    for n in range(N):
+        places = (n * L + positions) * tl.num_programs(0) + channel
+        total += tl.sum(tl.load(x_ptr + places, mask=positions < L, other=0.0))
+    tl.store(sums_ptr + channel, total)
+
+
+@mistaken("K35", "channel_sums_kernel")
+@triton.jit
+def positions_side_by_side(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    positions = tl.arange(0, BLOCK)
+    total = 0.0
+    for n in range(N):
+        places = n * stride_n + channel * stride_c + positions
+        total += tl.sum(tl.load(x_ptr + places, mask=positions < L, other=0.0))
+    tl.store(sums_ptr + channel, total)
+
+
+@mistaken("K36", "channel_sums_kernel")
+@triton.jit
+def samples_without_stride(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    positions = tl.arange(0, BLOCK)
+    total = 0.0
+    for n in range(N):
+        places = n + channel * stride_c + positions * stride_l
+        total += tl.sum(tl.load(x_ptr + places, mask=positions < L, other=0.0))
+    tl.store(sums_ptr + channel, total)
+
+
+@mistaken("K36", "channel_sums_kernel")
+@triton.jit
+def channels_forgotten(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    positions = tl.arange(0, BLOCK)
+    total = 0.0
+    for n in range(N):
+        places = n * stride_n + positions * stride_l
+        total += tl.sum(tl.load(x_ptr + places, mask=positions < L, other=0.0))
+    tl.store(sums_ptr + channel, total)
+
+
+@mistaken("K37", "channel_sums_kernel")
+@triton.jit
+def samples_and_channels_swapped(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    positions = tl.arange(0, BLOCK)
+    total = 0.0
+    for n in range(N):
+        places = n * stride_c + channel * stride_n + positions * stride_l
+        total += tl.sum(tl.load(x_ptr + places, mask=positions < L, other=0.0))
+    tl.store(sums_ptr + channel, total)
+
+
+@mistaken("K37", "channel_sums_kernel")
+@triton.jit
+def channels_and_positions_swapped(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    positions = tl.arange(0, BLOCK)
+    total = 0.0
+    for n in range(N):
+        places = n * stride_n + channel * stride_l + positions * stride_c
+        total += tl.sum(tl.load(x_ptr + places, mask=positions < L, other=0.0))
+    tl.store(sums_ptr + channel, total)
+
+
+@mistaken("K02", "channel_sums_kernel")
+@triton.jit
+def first_sample_alone(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    positions = tl.arange(0, BLOCK)
+    total = 0.0
+    places = channel * stride_c + positions * stride_l
+    total += tl.sum(tl.load(x_ptr + places, mask=positions < L, other=0.0))
+    tl.store(sums_ptr + channel, total)
+
+
+@mistaken("K32", "channel_sums_kernel")
+@triton.jit
+def last_sample_alone(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    positions = tl.arange(0, BLOCK)
+    total = 0.0
+    for n in range(N):
+        places = n * stride_n + channel * stride_c + positions * stride_l
+        total = tl.sum(tl.load(x_ptr + places, mask=positions < L, other=0.0))
+    tl.store(sums_ptr + channel, total)
+
+
+@mistaken("K30", "channel_sums_kernel")
+@triton.jit
+def loop_without_the_last_sample(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    positions = tl.arange(0, BLOCK)
+    total = 0.0
+    for n in range(N - 1):
+        places = n * stride_n + channel * stride_c + positions * stride_l
+        total += tl.sum(tl.load(x_ptr + places, mask=positions < L, other=0.0))
+    tl.store(sums_ptr + channel, total)
+
+
+@mistaken("K24", "channel_sums_kernel")
+@triton.jit
+def positions_that_do_not_exist(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    positions = tl.arange(0, BLOCK)
+    total = 0.0
+    for n in range(N):
+        places = n * stride_n + channel * stride_c + positions * stride_l
+        total += tl.sum(tl.load(x_ptr + places))
+    tl.store(sums_ptr + channel, total)
+
+
+@mistaken("K25", "channel_sums_kernel")
+@triton.jit
+def one_position_too_many(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    positions = tl.arange(0, BLOCK)
+    total = 0.0
+    for n in range(N):
+        places = n * stride_n + channel * stride_c + positions * stride_l
+        total += tl.sum(tl.load(x_ptr + places, mask=positions <= L, other=0.0))
+    tl.store(sums_ptr + channel, total)
+
+
+@mistaken("K23", "channel_sums_kernel")
+@triton.jit
+def masked_positions(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    positions = tl.arange(0, BLOCK)
+    total = 0.0
+    for n in range(N):
+        places = n * stride_n + channel * stride_c + positions * stride_l
+        total += tl.sum(tl.load(x_ptr + places, mask=positions < L))
+    tl.store(sums_ptr + channel, total)
+
+
+@mistaken("K38", "channel_sums_kernel")
+@triton.jit
+def masked_by_samples(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    positions = tl.arange(0, BLOCK)
+    total = 0.0
+    for n in range(N):
+        places = n * stride_n + channel * stride_c + positions * stride_l
+        total += tl.sum(tl.load(x_ptr + places, mask=positions < N, other=0.0))
+    tl.store(sums_ptr + channel, total)
+
+
+@mistaken("K27", "channel_sums_kernel")
+@triton.jit
+def sums_in_one_place(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    positions = tl.arange(0, BLOCK)
+    total = 0.0
+    for n in range(N):
+        places = n * stride_n + channel * stride_c + positions * stride_l
+        total += tl.sum(tl.load(x_ptr + places, mask=positions < L, other=0.0))
+    tl.store(sums_ptr, total)
+
+
+@mistaken("K39", "channel_sums_kernel")
+@triton.jit
+def mean_of_a_channel(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    positions = tl.arange(0, BLOCK)
+    total = 0.0
+    for n in range(N):
+        places = n * stride_n + channel * stride_c + positions * stride_l
+        total += tl.sum(tl.load(x_ptr + places, mask=positions < L, other=0.0))
+    tl.store(sums_ptr + channel, total / (N * L))
+
+
+# gradient_sums_kernel
+
+
+@mistaken("K14", "gradient_sums_kernel")
+@triton.jit
+def rows_behind_the_end(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for k in range(ROWS):
+        row = program * ROWS + k
+        there = mask
+        dy = tl.load(dy_ptr + row * C + columns, mask=there, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=there, other=0.0)
+        dweight += dy * (x - mean) * inv_std
+        dbias += dy
+    tl.store(dweight_ptr + program * C + columns, dweight, mask=mask)
+    tl.store(dbias_ptr + program * C + columns, dbias, mask=mask)
+
+
+@mistaken("K14", "gradient_sums_kernel")
+@triton.jit
+def x_behind_the_end(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for k in range(ROWS):
+        row = program * ROWS + k
+        there = mask & (row < M)
+        dy = tl.load(dy_ptr + row * C + columns, mask=there, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=mask, other=0.0)
+        dweight += dy * (x - mean) * inv_std
+        dbias += dy
+    tl.store(dweight_ptr + program * C + columns, dweight, mask=mask)
+    tl.store(dbias_ptr + program * C + columns, dbias, mask=mask)
+
+
+@mistaken("K20", "gradient_sums_kernel")
+@triton.jit
+def rest_left_out(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for k in range(ROWS):
+        row = program * ROWS + k
+        there = mask & (row < M // ROWS * ROWS)
+        dy = tl.load(dy_ptr + row * C + columns, mask=there, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=there, other=0.0)
+        dweight += dy * (x - mean) * inv_std
+        dbias += dy
+    tl.store(dweight_ptr + program * C + columns, dweight, mask=mask)
+    tl.store(dbias_ptr + program * C + columns, dbias, mask=mask)
+
+
+@mistaken("K40", "gradient_sums_kernel")
+@triton.jit
+def blocks_that_overlap(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for k in range(ROWS):
+        row = program + k
+        there = mask & (row < M)
+        dy = tl.load(dy_ptr + row * C + columns, mask=there, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=there, other=0.0)
+        dweight += dy * (x - mean) * inv_std
+        dbias += dy
+    tl.store(dweight_ptr + program * C + columns, dweight, mask=mask)
+    tl.store(dbias_ptr + program * C + columns, dbias, mask=mask)
+
+
+@mistaken("K40", "gradient_sums_kernel")
+@triton.jit
+def rows_dealt_out(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for k in range(ROWS):
+        row = program + k * tl.num_programs(0)
+        there = mask & (row < M)
+        dy = tl.load(dy_ptr + row * C + columns, mask=there, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=there, other=0.0)
+        dweight += dy * (x - mean) * inv_std
+        dbias += dy
+    tl.store(dweight_ptr + program * C + columns, dweight, mask=mask)
+    tl.store(dbias_ptr + program * C + columns, dbias, mask=mask)
+
+
+@mistaken("K41", "gradient_sums_kernel")
+@triton.jit
+def one_row_a_program(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    row = program
+    there = mask & (row < M)
+    dy = tl.load(dy_ptr + row * C + columns, mask=there, other=0.0)
+    x = tl.load(x_ptr + row * C + columns, mask=there, other=0.0)
+    dweight += dy * (x - mean) * inv_std
+    dbias += dy
+    tl.store(dweight_ptr + program * C + columns, dweight, mask=mask)
+    tl.store(dbias_ptr + program * C + columns, dbias, mask=mask)
+
+
+@mistaken("K32", "gradient_sums_kernel")
+@triton.jit
+def last_row_of_a_block(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for k in range(ROWS):
+        row = program * ROWS + k
+        there = mask & (row < M)
+        dy = tl.load(dy_ptr + row * C + columns, mask=there, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=there, other=0.0)
+        dweight = dy * (x - mean) * inv_std
+        dbias = dy
+    tl.store(dweight_ptr + program * C + columns, dweight, mask=mask)
+    tl.store(dbias_ptr + program * C + columns, dbias, mask=mask)
+
+
+@mistaken("K09", "gradient_sums_kernel")
+@triton.jit
+def added_to_what_is_there(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for k in range(ROWS):
+        row = program * ROWS + k
+        there = mask & (row < M)
+        dy = tl.load(dy_ptr + row * C + columns, mask=there, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=there, other=0.0)
+        dweight += dy * (x - mean) * inv_std
+        dbias += dy
+    dweight += tl.load(dweight_ptr + program * C + columns, mask=mask, other=0.0)
+    tl.store(dweight_ptr + program * C + columns, dweight, mask=mask)
+    dbias += tl.load(dbias_ptr + program * C + columns, mask=mask, other=0.0)
+    tl.store(dbias_ptr + program * C + columns, dbias, mask=mask)
+
+
+@mistaken("K10", "gradient_sums_kernel")
+@triton.jit
+def atomics_in_one_row(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for k in range(ROWS):
+        row = program * ROWS + k
+        there = mask & (row < M)
+        dy = tl.load(dy_ptr + row * C + columns, mask=there, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=there, other=0.0)
+        dweight += dy * (x - mean) * inv_std
+        dbias += dy
+    tl.atomic_add(dweight_ptr + columns, dweight, mask=mask)
+    tl.atomic_add(dbias_ptr + columns, dbias, mask=mask)
+
+
+@mistaken("K10", "gradient_sums_kernel")
+@triton.jit
+def atomics_in_every_row(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for k in range(ROWS):
+        row = program * ROWS + k
+        there = mask & (row < M)
+        dy = tl.load(dy_ptr + row * C + columns, mask=there, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=there, other=0.0)
+        dweight += dy * (x - mean) * inv_std
+        dbias += dy
+    tl.atomic_add(dweight_ptr + program * C + columns, dweight, mask=mask)
+    tl.atomic_add(dbias_ptr + program * C + columns, dbias, mask=mask)
+
+
+@mistaken("K27", "gradient_sums_kernel")
+@triton.jit
+def all_programs_in_the_first_row(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for k in range(ROWS):
+        row = program * ROWS + k
+        there = mask & (row < M)
+        dy = tl.load(dy_ptr + row * C + columns, mask=there, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=there, other=0.0)
+        dweight += dy * (x - mean) * inv_std
+        dbias += dy
+    tl.store(dweight_ptr + columns, dweight, mask=mask)
+    tl.store(dbias_ptr + columns, dbias, mask=mask)
+
+
+@mistaken("K27", "gradient_sums_kernel")
+@triton.jit
+def results_a_block_apart(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for k in range(ROWS):
+        row = program * ROWS + k
+        there = mask & (row < M)
+        dy = tl.load(dy_ptr + row * C + columns, mask=there, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=there, other=0.0)
+        dweight += dy * (x - mean) * inv_std
+        dbias += dy
+    tl.store(dweight_ptr + program * BLOCK + columns, dweight, mask=mask)
+    tl.store(dbias_ptr + program * BLOCK + columns, dbias, mask=mask)
+
+
+@mistaken("K24", "gradient_sums_kernel")
+@triton.jit
+def channels_that_do_not_exist(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for k in range(ROWS):
+        row = program * ROWS + k
+        mask & (row < M)
+        dy = tl.load(dy_ptr + row * C + columns, mask=row < M, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=row < M, other=0.0)
+        dweight += dy * (x - mean) * inv_std
+        dbias += dy
+    tl.store(dweight_ptr + program * C + columns, dweight, mask=mask)
+    tl.store(dbias_ptr + program * C + columns, dbias, mask=mask)
+
+
+@mistaken("K24", "gradient_sums_kernel")
+@triton.jit
+def statistics_without_mask(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    mean = tl.load(mean_ptr + columns)
+    inv_std = tl.load(inv_std_ptr + columns)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for k in range(ROWS):
+        row = program * ROWS + k
+        there = mask & (row < M)
+        dy = tl.load(dy_ptr + row * C + columns, mask=there, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=there, other=0.0)
+        dweight += dy * (x - mean) * inv_std
+        dbias += dy
+    tl.store(dweight_ptr + program * C + columns, dweight, mask=mask)
+    tl.store(dbias_ptr + program * C + columns, dbias, mask=mask)
+
+
+@mistaken("K42", "gradient_sums_kernel")
+@triton.jit
+def stores_without_mask(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for k in range(ROWS):
+        row = program * ROWS + k
+        there = mask & (row < M)
+        dy = tl.load(dy_ptr + row * C + columns, mask=there, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=there, other=0.0)
+        dweight += dy * (x - mean) * inv_std
+        dbias += dy
+    tl.store(dweight_ptr + program * C + columns, dweight)
+    tl.store(dbias_ptr + program * C + columns, dbias)
+
+
+@mistaken("K25", "gradient_sums_kernel")
+@triton.jit
+def one_channel_too_few(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C - 1
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for k in range(ROWS):
+        row = program * ROWS + k
+        there = mask & (row < M)
+        dy = tl.load(dy_ptr + row * C + columns, mask=there, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=there, other=0.0)
+        dweight += dy * (x - mean) * inv_std
+        dbias += dy
+    tl.store(dweight_ptr + program * C + columns, dweight, mask=mask)
+    tl.store(dbias_ptr + program * C + columns, dbias, mask=mask)
+
+
+@mistaken("K28", "gradient_sums_kernel")
+@triton.jit
+def dbias_not_stored(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for k in range(ROWS):
+        row = program * ROWS + k
+        there = mask & (row < M)
+        dy = tl.load(dy_ptr + row * C + columns, mask=there, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=there, other=0.0)
+        dweight += dy * (x - mean) * inv_std
+        dbias += dy
+    tl.store(dweight_ptr + program * C + columns, dweight, mask=mask)
+
+
+@mistaken("N06", "gradient_sums_kernel")
+@triton.jit
+def sums_swapped(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for k in range(ROWS):
+        row = program * ROWS + k
+        there = mask & (row < M)
+        dy = tl.load(dy_ptr + row * C + columns, mask=there, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=there, other=0.0)
+        dweight += dy * (x - mean) * inv_std
+        dbias += dy
+    tl.store(dweight_ptr + program * C + columns, dbias, mask=mask)
+    tl.store(dbias_ptr + program * C + columns, dweight, mask=mask)
+
+
+@mistaken("B06", "gradient_sums_kernel")
+@triton.jit
+def upstream_times_x(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for k in range(ROWS):
+        row = program * ROWS + k
+        there = mask & (row < M)
+        dy = tl.load(dy_ptr + row * C + columns, mask=there, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=there, other=0.0)
+        dweight += dy * x
+        dbias += dy
+    tl.store(dweight_ptr + program * C + columns, dweight, mask=mask)
+    tl.store(dbias_ptr + program * C + columns, dbias, mask=mask)
+
+
+@mistaken("B06", "gradient_sums_kernel")
+@triton.jit
+def upstream_times_distance(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for k in range(ROWS):
+        row = program * ROWS + k
+        there = mask & (row < M)
+        dy = tl.load(dy_ptr + row * C + columns, mask=there, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=there, other=0.0)
+        dweight += dy * (x - mean)
+        dbias += dy
+    tl.store(dweight_ptr + program * C + columns, dweight, mask=mask)
+    tl.store(dbias_ptr + program * C + columns, dbias, mask=mask)
+
+
+@mistaken("F36", "gradient_sums_kernel")
+@triton.jit
+def divided_by_inv_std_in_a_kernel(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for k in range(ROWS):
+        row = program * ROWS + k
+        there = mask & (row < M)
+        dy = tl.load(dy_ptr + row * C + columns, mask=there, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=there, other=0.0)
+        dweight += dy * (x - mean) / inv_std
+        dbias += dy
+    tl.store(dweight_ptr + program * C + columns, dweight, mask=mask)
+    tl.store(dbias_ptr + program * C + columns, dbias, mask=mask)
+
+
+@mistaken("B07", "gradient_sums_kernel")
+@triton.jit
+def means_over_the_block(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for k in range(ROWS):
+        row = program * ROWS + k
+        there = mask & (row < M)
+        dy = tl.load(dy_ptr + row * C + columns, mask=there, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=there, other=0.0)
+        dweight += dy * (x - mean) * inv_std
+        dbias += dy
+    tl.store(dweight_ptr + program * C + columns, dweight / ROWS, mask=mask)
+    tl.store(dbias_ptr + program * C + columns, dbias / ROWS, mask=mask)
+
+
+# row_offsets_kernel
+
+
+@mistaken("K12", "row_offsets_kernel")
+@triton.jit
+def all_in_32_bits(offset_ptr, stride, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    offset = row * stride + columns
+    tl.store(offset_ptr + row * N + columns, offset, mask=columns < N)
+
+
+@mistaken("K12", "row_offsets_kernel")
+@triton.jit
+def widened_at_the_end(offset_ptr, stride, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    offset = (row * stride + columns).to(tl.int64)
+    tl.store(offset_ptr + row * N + columns, offset, mask=columns < N)
+
+
+@mistaken("K12", "row_offsets_kernel")
+@triton.jit
+def narrowed_at_the_end(offset_ptr, stride, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    offset = (row.to(tl.int64) * stride + columns).to(tl.int32)
+    tl.store(offset_ptr + row * N + columns, offset, mask=columns < N)
+
+
+@mistaken("K43", "row_offsets_kernel")
+@triton.jit
+def product_widened(offset_ptr, stride, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    offset = (row * stride).to(tl.int64) + columns
+    tl.store(offset_ptr + row * N + columns, offset, mask=columns < N)
+
+
+@mistaken("K43", "row_offsets_kernel")
+@triton.jit
+def columns_widened(offset_ptr, stride, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    offset = row * stride + columns.to(tl.int64)
+    tl.store(offset_ptr + row * N + columns, offset, mask=columns < N)
+
+
+@mistaken("K44", "row_offsets_kernel")
+@triton.jit
+def without_a_sign(offset_ptr, stride, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    offset = row.to(tl.uint32) * stride.to(tl.uint32) + columns.to(tl.uint32)
+    tl.store(offset_ptr + row * N + columns, offset, mask=columns < N)
+
+
+@mistaken("K45", "row_offsets_kernel")
+@triton.jit
+def product_of_floats(offset_ptr, stride, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    offset = (row.to(tl.float32) * stride).to(tl.int64) + columns
+    tl.store(offset_ptr + row * N + columns, offset, mask=columns < N)
+
+
+@mistaken("K46", "row_offsets_kernel")
+@triton.jit
+def strides_between_columns(offset_ptr, stride, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    offset = row.to(tl.int64) + columns.to(tl.int64) * stride
+    tl.store(offset_ptr + row * N + columns, offset, mask=columns < N)
+
+
+@mistaken("K46", "row_offsets_kernel")
+@triton.jit
+def stride_not_used(offset_ptr, stride, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    offset = row.to(tl.int64) * N + columns
+    tl.store(offset_ptr + row * N + columns, offset, mask=columns < N)
+
+
+@mistaken("K27", "row_offsets_kernel")
+@triton.jit
+def output_rows_a_block_apart(offset_ptr, stride, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    offset = row.to(tl.int64) * stride + columns
+    tl.store(offset_ptr + row * BLOCK + columns, offset, mask=columns < N)
+
+
+@mistaken("K27", "row_offsets_kernel")
+@triton.jit
+def output_as_large_as_the_tensor(offset_ptr, stride, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    offset = row.to(tl.int64) * stride + columns
+    tl.store(offset_ptr + offset, offset, mask=columns < N)
+
+
+@mistaken("K42", "row_offsets_kernel")
+@triton.jit
+def output_without_mask(offset_ptr, stride, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    offset = row.to(tl.int64) * stride + columns
+    tl.store(offset_ptr + row * N + columns, offset)
+
+
+@mistaken("K25", "row_offsets_kernel")
+@triton.jit
+def one_column_too_many(offset_ptr, stride, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    offset = row.to(tl.int64) * stride + columns
+    tl.store(offset_ptr + row * N + columns, offset, mask=columns <= N)

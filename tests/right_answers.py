@@ -16,6 +16,8 @@ from fractions import Fraction
 
 import numpy as np
 import torch
+import triton
+import triton.language as tl
 
 from bncourse.checks import EXERCISES
 
@@ -3016,6 +3018,604 @@ def into_by_torch(x, mean, inv_std, weight, bias, out):
     x, mean, inv_std, weight, bias, y = map(torch.from_numpy, (x, mean, inv_std, weight, bias, out))
     torch.sub(x, mean[:, None], out=y).mul_((inv_std * weight)[:, None]).add_(bias[:, None])
     return out
+
+
+# masked_mean_kernel
+
+
+@right("masked twice", "masked_mean_kernel")
+@triton.jit
+def masked_mean_twice(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + row * N + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, x - mean, 0.0)
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, tl.sum(centered * centered, axis=0) / N)
+
+
+@right("padding that is taken off again", "masked_mean_kernel")
+@triton.jit
+def masked_mean_corrected(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + row * N + columns, columns < N, 0.0).to(tl.float32)
+    shift = tl.load(x_ptr + row * N).to(tl.float32)
+    distance = tl.where(columns < N, x - shift, 0.0)
+    mean = tl.sum(distance) / N
+    squares = tl.sum((distance - mean) * (distance - mean)) - (BLOCK - N) * mean * mean
+    tl.store(mean_ptr + row, shift + mean)
+    tl.store(var_ptr + row, squares / N)
+
+
+@right("masked lanes at the mean", "masked_mean_kernel")
+@triton.jit
+def masked_mean_loaded_again(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    pointers = x_ptr + row * N + tl.arange(0, BLOCK)
+    mask = tl.arange(0, BLOCK) < N
+    mean = tl.sum(tl.load(pointers, mask=mask, other=0).to(tl.float32)) / N
+    x = tl.load(pointers, mask=mask)
+    x = tl.where(mask, x.to(tl.float32), mean)
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, tl.sum((x - mean) * (x - mean)) / N)
+
+
+@right("0 and 1 as weights", "masked_mean_kernel")
+@triton.jit
+def masked_mean_weighted(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    i = tl.program_id(axis=0)
+    lane = tl.arange(0, BLOCK)
+    weight = (lane < N).to(tl.float32)
+    x = tl.load(x_ptr + i * N + lane, mask=lane < N, other=0.0).to(tl.float32)
+    count = tl.sum(weight)
+    mean = tl.sum(weight * x) / count
+    var = tl.sum(weight * (x - mean) * (x - mean)) / count
+    tl.store(mean_ptr + i, mean)
+    tl.store(var_ptr + i, var)
+
+
+@right("number by number", "masked_mean_kernel")
+@triton.jit
+def masked_mean_by_numbers(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    mean = 0.0
+    m2 = 0.0
+    for i in range(N):
+        x = tl.load(x_ptr + row * N + i).to(tl.float32)
+        delta = x - mean
+        mean += delta / (i + 1)
+        m2 += delta * (x - mean)
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, m2 / N)
+
+
+@triton.jit
+def mean_of_lanes(values, mask, N):
+    return tl.sum(tl.where(mask, values, 0.0)) / N
+
+
+@right("a function of its own", "masked_mean_kernel")
+@triton.jit
+def masked_mean_by_function(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + row * N + columns, mask=mask).to(tl.float32)
+    mean = mean_of_lanes(x, mask, N)
+    centered = x - mean
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, mean_of_lanes(centered * centered, mask, N))
+
+
+@right("a tile of two axes", "masked_mean_kernel")
+@triton.jit
+def masked_mean_in_two_axes(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    rows = tl.program_id(0) + tl.arange(0, 1)[:, None]
+    columns = tl.arange(0, BLOCK)[None, :]
+    mask = columns < N
+    x = tl.load(x_ptr + rows * N + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=1, keep_dims=True) / N
+    centered = tl.where(mask, x - mean, 0.0)
+    tl.store(mean_ptr + rows, mean)
+    tl.store(var_ptr + rows, tl.sum(centered * centered, axis=1, keep_dims=True) / N)
+
+
+# long_row_mean_kernel
+
+
+@right("a sum in each lane", "long_row_mean_kernel")
+@triton.jit
+def long_mean_by_lanes(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    sums = tl.zeros([BLOCK], tl.float32)
+    for start in range(0, N, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        sums += tl.load(x_ptr + row * N + columns, mask=columns < N, other=0.0).to(tl.float32)
+    tl.store(mean_ptr + row, tl.sum(sums) / N)
+
+
+@right("one sum", "long_row_mean_kernel")
+@triton.jit
+def long_mean_by_one_sum(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = 0.0
+    for block in range(tl.cdiv(N, BLOCK)):
+        columns = block * BLOCK + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + row * N + columns, mask=columns < N, other=0.0)
+        total += tl.sum(x.to(tl.float32))
+    tl.store(mean_ptr + row, total / N)
+
+
+@right("full blocks, then the rest", "long_row_mean_kernel")
+@triton.jit
+def long_mean_with_rest(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    lanes = tl.arange(0, BLOCK)
+    full = N // BLOCK
+    total = 0.0
+    for block in range(full):
+        total += tl.sum(tl.load(x_ptr + row * N + block * BLOCK + lanes).to(tl.float32))
+    rest = tl.load(x_ptr + row * N + full * BLOCK + lanes, mask=full * BLOCK + lanes < N, other=0.0)
+    tl.store(mean_ptr + row, (total + tl.sum(rest.to(tl.float32))) / N)
+
+
+@right("pointers that move", "long_row_mean_kernel")
+@triton.jit
+def long_mean_by_pointers(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    columns = tl.arange(0, BLOCK)
+    pointers = x_ptr + tl.program_id(0) * N + columns
+    sums = tl.zeros((BLOCK,), dtype=tl.float32)
+    while tl.min(columns) < N:
+        x = tl.load(pointers, mask=columns < N)
+        sums = sums + tl.where(columns < N, x.to(tl.float32), 0.0)
+        pointers += BLOCK
+        columns += BLOCK
+    tl.store(mean_ptr + tl.program_id(0), tl.sum(sums, axis=0) / N)
+
+
+@right("means of blocks, merged", "long_row_mean_kernel")
+@triton.jit
+def long_mean_merged(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    mean = 0.0
+    for start in range(0, N, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        there = columns < N
+        count = tl.sum(there.to(tl.int32))
+        x = tl.load(x_ptr + row * N + columns, mask=there, other=0.0).to(tl.float32)
+        mean += (tl.sum(x) / count - mean) * count / (start + count)
+    tl.store(mean_ptr + row, mean)
+
+
+@right("number by number", "long_row_mean_kernel")
+@triton.jit
+def long_mean_by_numbers(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = 0.0
+    for i in range(row * N, (row + 1) * N):
+        total += tl.load(x_ptr + i).to(tl.float32)
+    tl.store(mean_ptr + row, total / N)
+
+
+@right("a block pointer", "long_row_mean_kernel")
+@triton.jit
+def long_mean_by_block_pointer(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    block = tl.make_block_ptr(x_ptr + row * N, (N,), (1,), (0,), (BLOCK,), (0,))
+    total = 0.0
+    for _ in range(0, N, BLOCK):
+        total += tl.sum(tl.load(block, boundary_check=(0,), padding_option="zero").to(tl.float32))
+        block = tl.advance(block, (BLOCK,))
+    tl.store(mean_ptr + row, total / N)
+
+
+# merge_partials_kernel
+
+
+@right("all splits at once", "merge_partials_kernel")
+@triton.jit
+def merge_at_once(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    mask = splits < S
+    places = splits * C + channel
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    m2 = tl.load(m2_ptr + places, mask=mask, other=0.0)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    distance = mean - center
+    tl.store(total_mean_ptr + channel, center)
+    tl.store(total_var_ptr + channel, tl.sum(m2 + count * distance * distance) / total)
+
+
+@right("split by split", "merge_partials_kernel")
+@triton.jit
+def merge_by_splits(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    n = 0.0
+    mean = 0.0
+    m2 = 0.0
+    for split in range(S):
+        place = split * C + channel
+        count = tl.load(count_ptr + place)
+        if count > 0:
+            delta = tl.load(mean_ptr + place) - mean
+            together = n + count
+            m2 += tl.load(m2_ptr + place) + delta * delta * n * count / together
+            mean += delta * count / together
+            n = together
+    tl.store(total_mean_ptr + channel, mean)
+    tl.store(total_var_ptr + channel, m2 / n)
+
+
+@right("split by split, at least 1 below the bar", "merge_partials_kernel")
+@triton.jit
+def merge_with_maximum(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    c = tl.program_id(0)
+    n, mean, m2 = 0.0, 0.0, 0.0
+    for s in range(S):
+        n_b = tl.load(count_ptr + s * C + c)
+        delta = tl.load(mean_ptr + s * C + c) - mean
+        share = n_b / tl.maximum(n + n_b, 1.0)
+        m2 = m2 + tl.load(m2_ptr + s * C + c) + delta * delta * n * share
+        mean = mean + delta * share
+        n = n + n_b
+    tl.store(total_mean_ptr + c, mean)
+    tl.store(total_var_ptr + c, m2 / n)
+
+
+@right("two loops", "merge_partials_kernel")
+@triton.jit
+def merge_in_two_loops(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    c = tl.program_id(0)
+    n = 0.0
+    weighted = 0.0
+    for s in range(S):
+        count = tl.load(count_ptr + s * C + c)
+        n += count
+        weighted += count * tl.load(mean_ptr + s * C + c)
+    mean = weighted / n
+    m2 = 0.0
+    for s in range(S):
+        distance = tl.load(mean_ptr + s * C + c) - mean
+        m2 += tl.load(m2_ptr + s * C + c) + tl.load(count_ptr + s * C + c) * distance * distance
+    tl.store(total_mean_ptr + c, mean)
+    tl.store(total_var_ptr + c, m2 / n)
+
+
+@right("shares, and masked afterwards", "merge_partials_kernel")
+@triton.jit
+def merge_by_shares(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    c = tl.program_id(0)
+    s = tl.arange(0, BLOCK)
+    count = tl.where(s < S, tl.load(count_ptr + s * C + c, mask=s < S), 0.0)
+    share = count / tl.sum(count)
+    means = tl.load(mean_ptr + s * C + c, mask=s < S)
+    variance = tl.load(m2_ptr + s * C + c, mask=s < S) / tl.where(count > 0, count, 1.0)
+    mean = tl.sum(share * means)
+    tl.store(total_mean_ptr + c, mean)
+    tl.store(total_var_ptr + c, tl.sum(share * (variance + (means - mean) * (means - mean))))
+
+
+@triton.jit
+def of_two(n_a, mean_a, m2_a, n_b, mean_b, m2_b):
+    n = n_a + n_b
+    share = n_b / tl.maximum(n, 1.0)
+    delta = mean_b - mean_a
+    return n, mean_a + delta * share, m2_a + m2_b + delta * delta * n_a * share
+
+
+@right("a reduction of triples", "merge_partials_kernel")
+@triton.jit
+def merge_by_reduction(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    c = tl.program_id(0)
+    places = tl.arange(0, BLOCK) * C + c
+    mask = places < S * C
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    m2 = tl.load(m2_ptr + places, mask=mask, other=0.0)
+    n, mean, m2 = tl.reduce((count, mean, m2), 0, of_two)
+    tl.store(total_mean_ptr + c, mean)
+    tl.store(total_var_ptr + c, m2 / n)
+
+
+@right("the differences of all pairs", "merge_partials_kernel")
+@triton.jit
+def merge_by_pairs(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    c = tl.program_id(0)
+    s = tl.arange(0, BLOCK)
+    count = tl.load(count_ptr + s * C + c, mask=s < S, other=0.0)
+    mean = tl.load(mean_ptr + s * C + c, mask=s < S, other=0.0)
+    m2 = tl.load(m2_ptr + s * C + c, mask=s < S, other=0.0)
+    n = tl.sum(count)
+    difference = mean[:, None] - mean[None, :]
+    weight = count[:, None] * count[None, :]
+    between = tl.sum(tl.sum(weight * difference * difference, axis=1), axis=0) / (2 * n)
+    tl.store(total_mean_ptr + c, tl.sum(count / n * mean))
+    tl.store(total_var_ptr + c, (tl.sum(m2) + between) / n)
+
+
+# channel_sums_kernel
+
+
+@right("a loop over samples", "channel_sums_kernel")
+@triton.jit
+def sums_by_samples(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    positions = tl.arange(0, BLOCK)
+    total = 0.0
+    for n in range(N):
+        places = n * stride_n + channel * stride_c + positions * stride_l
+        total += tl.sum(tl.load(x_ptr + places, mask=positions < L, other=0.0))
+    tl.store(sums_ptr + channel, total)
+
+
+@right("a sum in each lane", "channel_sums_kernel")
+@triton.jit
+def sums_by_lanes(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    positions = tl.arange(0, BLOCK)
+    sums = tl.zeros([BLOCK], tl.float32)
+    pointers = x_ptr + channel * stride_c + positions * stride_l
+    for _ in range(N):
+        sums += tl.load(pointers, mask=positions < L, other=0.0)
+        pointers += stride_n
+    tl.store(sums_ptr + channel, tl.sum(sums, axis=0))
+
+
+@right("number by number", "channel_sums_kernel")
+@triton.jit
+def sums_by_numbers(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    c = tl.program_id(0)
+    total = 0.0
+    for n in range(N):
+        for i in range(L):
+            total += tl.load(x_ptr + n * stride_n + c * stride_c + i * stride_l)
+    tl.store(sums_ptr + c, total)
+
+
+@right("samples and positions as one axis", "channel_sums_kernel")
+@triton.jit
+def sums_over_one_axis(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    c = tl.program_id(0)
+    total = 0.0
+    for start in range(0, N * L, BLOCK):
+        i = start + tl.arange(0, BLOCK)
+        places = (i // L) * stride_n + (i % L) * stride_l + c * stride_c
+        total += tl.sum(tl.load(x_ptr + places, mask=i < N * L, other=0.0))
+    tl.store(sums_ptr + c, total)
+
+
+@right("positions in the loop, samples in the lanes", "channel_sums_kernel")
+@triton.jit
+def sums_with_samples_in_lanes(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    c = tl.program_id(0)
+    base = x_ptr + c * stride_c
+    total = 0.0
+    for i in range(L):
+        for first in range(0, N, BLOCK):
+            n = first + tl.arange(0, BLOCK)
+            values = tl.load(base + n * stride_n + i * stride_l, mask=n < N)
+            total += tl.sum(tl.where(n < N, values, 0.0))
+    tl.store(sums_ptr + c, total)
+
+
+@right("a tile of two axes", "channel_sums_kernel")
+@triton.jit
+def sums_in_two_axes(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    c = tl.program_id(0)
+    i = tl.arange(0, BLOCK)[None, :]
+    sums = tl.zeros([2, BLOCK], tl.float32)
+    for first in range(0, N, 2):
+        n = first + tl.arange(0, 2)[:, None]
+        mask = (n < N) & (i < L)
+        sums += tl.load(x_ptr + n * stride_n + c * stride_c + i * stride_l, mask=mask, other=0.0)
+    tl.store(sums_ptr + c, tl.sum(tl.sum(sums, axis=1), axis=0))
+
+
+@right("a block pointer", "channel_sums_kernel")
+@triton.jit
+def sums_by_block_pointer(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    c = tl.program_id(0)
+    tile = tl.make_block_ptr(x_ptr + c * stride_c, (N, L), (stride_n, stride_l), (0, 0), (1, BLOCK), (1, 0))
+    total = 0.0
+    for _ in range(N):
+        total += tl.sum(tl.load(tile, boundary_check=(0, 1), padding_option="zero"))
+        tile = tl.advance(tile, (1, 0))
+    tl.store(sums_ptr + c, total)
+
+
+# gradient_sums_kernel
+
+
+@right("a loop over rows", "gradient_sums_kernel")
+@triton.jit
+def gradients_by_rows(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for k in range(ROWS):
+        row = program * ROWS + k
+        there = mask & (row < M)
+        dy = tl.load(dy_ptr + row * C + columns, mask=there, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=there, other=0.0)
+        dweight += dy * (x - mean) * inv_std
+        dbias += dy
+    tl.store(dweight_ptr + program * C + columns, dweight, mask=mask)
+    tl.store(dbias_ptr + program * C + columns, dbias, mask=mask)
+
+
+@right("a tile of two axes", "gradient_sums_kernel")
+@triton.jit
+def gradients_in_two_axes(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    p = tl.program_id(0)
+    rows = p * ROWS + tl.arange(0, ROWS)[:, None]
+    columns = tl.arange(0, BLOCK)[None, :]
+    mask = (rows < M) & (columns < C)
+    dy = tl.load(dy_ptr + rows * C + columns, mask=mask, other=0.0)
+    x = tl.load(x_ptr + rows * C + columns, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + columns, mask=columns < C, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=columns < C, other=0.0)
+    dweight = tl.sum(dy * ((x - mean) * inv_std), axis=0)
+    lanes = tl.arange(0, BLOCK)
+    tl.store(dweight_ptr + p * C + lanes, dweight, mask=lanes < C)
+    tl.store(dbias_ptr + p * C + lanes, tl.sum(dy, axis=0), mask=lanes < C)
+
+
+@right("rows that exist", "gradient_sums_kernel")
+@triton.jit
+def gradients_up_to_the_end(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    p = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    there = columns < C
+    mean = tl.load(mean_ptr + columns, there)
+    scale = tl.load(inv_std_ptr + columns, there)
+    product = tl.zeros([BLOCK], tl.float32)
+    total = tl.zeros([BLOCK], tl.float32)
+    for row in range(p * ROWS, min(M, (p + 1) * ROWS)):
+        dy = tl.load(dy_ptr + row * C + columns, there)
+        product += dy * (tl.load(x_ptr + row * C + columns, there) - mean)
+        total += dy
+    tl.store(dweight_ptr + p * C + columns, product * scale, there)
+    tl.store(dbias_ptr + p * C + columns, total, there)
+
+
+@right("number by number", "gradient_sums_kernel")
+@triton.jit
+def gradients_by_numbers(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    p = tl.program_id(0)
+    for c in range(C):
+        dweight = 0.0
+        dbias = 0.0
+        for k in range(ROWS):
+            row = p * ROWS + k
+            if row < M:
+                dy = tl.load(dy_ptr + row * C + c)
+                x_hat = (tl.load(x_ptr + row * C + c) - tl.load(mean_ptr + c)) * tl.load(inv_std_ptr + c)
+                dweight += dy * x_hat
+                dbias += dy
+        tl.store(dweight_ptr + p * C + c, dweight)
+        tl.store(dbias_ptr + p * C + c, dbias)
+
+
+@right("sums in the output", "gradient_sums_kernel")
+@triton.jit
+def gradients_in_the_output(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    p = tl.program_id(0)
+    c = tl.arange(0, BLOCK)
+    slot = p * C + c
+    tl.store(dweight_ptr + slot, tl.zeros([BLOCK], tl.float32), mask=c < C)
+    tl.store(dbias_ptr + slot, tl.zeros([BLOCK], tl.float32), mask=c < C)
+    for k in range(ROWS):
+        place = (p * ROWS + k) * C + c
+        mask = (c < C) & (place < M * C)
+        dy = tl.load(dy_ptr + place, mask=mask, other=0.0)
+        x = tl.load(x_ptr + place, mask=mask, other=0.0)
+        x_hat = (x - tl.load(mean_ptr + c, mask=c < C)) * tl.load(inv_std_ptr + c, mask=c < C)
+        tl.store(dweight_ptr + slot, tl.load(dweight_ptr + slot, mask=c < C) + dy * x_hat, mask=c < C)
+        tl.store(dbias_ptr + slot, tl.load(dbias_ptr + slot, mask=c < C) + dy, mask=c < C)
+
+
+@right("the mean taken off at the end", "gradient_sums_kernel")
+@triton.jit
+def gradients_by_moments(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    p = tl.program_id(0)
+    rows = p * ROWS + tl.arange(0, ROWS)
+    columns = tl.arange(0, BLOCK)
+    mask = (rows < M)[:, None] & (columns < C)[None, :]
+    places = rows[:, None] * C + columns[None, :]
+    dy = tl.where(mask, tl.load(dy_ptr + places, mask=mask), 0.0)
+    x = tl.where(mask, tl.load(x_ptr + places, mask=mask), 0.0)
+    mean = tl.load(mean_ptr + columns, mask=columns < C, other=0.0)
+    dbias = tl.sum(dy, axis=0)
+    dweight = (tl.sum(dy * x, axis=0) - mean * dbias) * tl.load(inv_std_ptr + columns, mask=columns < C, other=0.0)
+    tl.store(dweight_ptr + p * C + columns, dweight, mask=columns < C)
+    tl.store(dbias_ptr + p * C + columns, dbias, mask=columns < C)
+
+
+# row_offsets_kernel
+
+
+@right("the number of the program", "row_offsets_kernel")
+@triton.jit
+def offsets_of_wide_rows(offset_ptr, stride, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    offset = row.to(tl.int64) * stride + columns
+    tl.store(offset_ptr + row * N + columns, offset, mask=columns < N)
+
+
+@right("the stride", "row_offsets_kernel")
+@triton.jit
+def offsets_of_wide_strides(offset_ptr, stride, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    tl.store(offset_ptr + row * N + columns, row * stride.to(tl.int64) + columns, mask=columns < N)
+
+
+@right("everything wide", "row_offsets_kernel")
+@triton.jit
+def offsets_of_wide_numbers(offset_ptr, stride, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.arange(0, BLOCK).to(tl.int64)
+    tl.store(offset_ptr + row * N + columns, row * stride + columns, mask=columns < N)
+
+
+@right("stride by stride", "row_offsets_kernel")
+@triton.jit
+def offsets_by_adding(offset_ptr, stride, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    offset = columns.to(tl.int64)
+    for _ in range(row):
+        offset += stride
+    tl.store(offset_ptr + row * N + columns, offset, mask=columns < N)
+
+
+@right("number by number", "row_offsets_kernel")
+@triton.jit
+def offsets_by_numbers(offset_ptr, stride, N, BLOCK: tl.constexpr):
+    row = tl.cast(tl.program_id(0), tl.int64)
+    for column in range(N):
+        tl.store(offset_ptr + row * N + column, row * stride + column)
+
+
+@right("a tile of zeros", "row_offsets_kernel")
+@triton.jit
+def offsets_from_zeros(offset_ptr, stride, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    rows = tl.zeros([BLOCK], tl.int64) + row
+    tl.store(offset_ptr + row * N + columns, columns + stride * rows, mask=columns < N)
+
+
+@right("halves of 16 bits", "row_offsets_kernel")
+@triton.jit
+def offsets_from_halves(offset_ptr, stride, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    upper = (row * (stride >> 16)).to(tl.int64) << 16
+    tl.store(offset_ptr + row * N + columns, upper + row * (stride & 0xFFFF) + columns, mask=columns < N)
 
 
 # The first answer to each exercise in float32, if it takes arrays itself; pytorch_momentum takes none

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import conftest  # noqa: F401 - kernels run on the CPU: before triton is imported
 import numpy as np
 from right_answers import RIGHT
 

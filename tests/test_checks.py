@@ -81,6 +81,10 @@ def truth(exercise, inputs):
         given = {name: value.astype(float) for name, value in given.items()}
         running = {"running_mean": given["mean"], "running_var": given["inv_std"] ** -2, "eps": 0.0}
         return [evaluate(given | running)[0], *torch.ones(3)]
+    if exercise.endswith("_kernel"):
+        values = [*map(torch.as_tensor, kernel_truth(exercise, given))]
+        facts = EXERCISES[exercise].outputs[len(values) :]
+        return values + [torch.tensor(float(name == "no_atomics")) for name in facts]
     if exercise == "batch_norm_eval":
         return [evaluate(given)[0]]
     if exercise == "batch_norm_eval_backward":
@@ -91,6 +95,27 @@ def truth(exercise, inputs):
         *layer, gamma, beta = (None if given[name] is None else torch.tensor(given[name]) for name in names)
         return fuse_conv_bn_weights(*layer, eps, gamma, beta)
     return None
+
+
+def kernel_truth(exercise, given):
+    """What a kernel leaves in its outputs."""
+    if exercise == "row_offsets_kernel":
+        rows, columns = given["shape"]
+        return [np.arange(rows)[:, None] * given["stride"] + np.arange(columns, dtype=float)]
+    if exercise == "channel_sums_kernel":
+        x = torch.as_strided(torch.tensor(given["memory"], dtype=torch.float64), given["shape"], given["strides"])
+        return [x.sum((0, 2))]
+    given = {name: torch.tensor(value, dtype=torch.float64) for name, value in given.items()}
+    if exercise == "merge_partials_kernel":
+        mean = (given["count"] * given["mean"]).sum(0) / given["count"].sum(0)
+        mean_square = (given["m2"] + given["count"] * given["mean"] ** 2).sum(0) / given["count"].sum(0)
+        return [mean, mean_square - mean**2]
+    x = given["x"]
+    if exercise == "gradient_sums_kernel":
+        x_hat = (x - given["mean"]) * given["inv_std"]
+        parts = zip(given["dy"].split(int(given["rows"])), x_hat.split(int(given["rows"])), strict=True)
+        return map(torch.stack, zip(*(((dy * part).sum(0), dy.sum(0)) for dy, part in parts), strict=True))
+    return [x.mean(1), x.var(1, correction=0)][: 2 if exercise == "masked_mean_kernel" else 1]
 
 
 def family_truth(norm, given):

@@ -13,8 +13,19 @@ from .observe import observe
 from .progress import hint, keep_no_progress, progress, record
 from .registry import EXERCISES, exercise_named, fresh_probe
 from .report import Report
+from .triton_answers import interpret
 
-__all__ = ["EXERCISES", "Report", "check", "exercise_named", "fresh_probe", "hint", "keep_no_progress", "progress"]
+__all__ = [
+    "EXERCISES",
+    "Report",
+    "check",
+    "exercise_named",
+    "fresh_probe",
+    "hint",
+    "interpret",
+    "keep_no_progress",
+    "progress",
+]
 
 
 def check(exercise: str, function: Callable, *, seed: int | None = None) -> Report:

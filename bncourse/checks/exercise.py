@@ -146,7 +146,8 @@ class Exercise:
         changing: the ids of the mistake of changing an input, by the input's name.
         drive: tries out an answer that does not itself turn the inputs into the outputs, such as a class: it gets
             the answer and the inputs, and returns the outputs in a dict. ``torch_answers`` helps to write one.
-        channels: the axis of the channels in arrays shaped like x; where it is -1, messages call them features.
+        channels: the axis of the channels in arrays shaped like x; where it is -1, messages call them features, where 0,
+            rows.
         wording: for outputs that are a single number, a sentence on a wrong one, where "name is 0, expected 1" would
             not help a learner: it gets the inputs, the number and the expected one.
         separate: whether each probe is a question of its own, with mistakes of its own: then all that are wrong are
@@ -171,7 +172,9 @@ class Exercise:
 
     @property
     def noun(self) -> str:
-        """What the answer is; names of classes begin with a capital letter."""
+        """What the answer is; names of classes begin with a capital letter, those of kernels end in _kernel."""
+        if self.id.endswith("_kernel"):
+            return "kernel"
         return "class" if self.id[0].isupper() else "function"
 
     @property

@@ -70,7 +70,7 @@ def _form_of_error(
 
 def _kind(channels: int) -> str:
     """What the values along the axis of the channels are called."""
-    return "feature" if channels == -1 else "channel"
+    return {-1: "feature", 0: "row"}.get(channels, "channel")
 
 
 def _zeros(name: str, got: np.ndarray, expected: np.ndarray, axis: int | None, kind: str) -> str:
@@ -195,7 +195,7 @@ def _numbers(inputs: Inputs, channels: int) -> Iterator[tuple[str, float]]:
     x = inputs.get("x")
     if not isinstance(x, np.ndarray) or x.ndim < 2:
         return
-    counts = {"N": len(x)}
+    counts = {"N": x.shape[1] if channels == 0 else len(x)}
     if x.ndim > 2 and channels == 1:
         counts |= {"(N·H·W)": x.size // x.shape[1], "(H·W)": x[0, 0].size}
     for text, count in counts.items():

@@ -26,7 +26,10 @@ from .limits import OutOfTime, time_limit
 
 PACKAGE = Path(__file__).parent.parent  # not resolved: code objects name the path that was imported
 INSIDE = (str(PACKAGE) + os.sep, str(PACKAGE.resolve()) + os.sep)
-DRIVING = (__file__, str(Path(__file__).with_name("torch_answers.py")))  # these hold no answers
+DRIVING = (
+    __file__,
+    *(str(Path(__file__).with_name(f"{name}_answers.py")) for name in ("torch", "triton")),
+)  # no answers
 SECONDS = 10.0  # for all calls of one check; the first may import a large library
 MOST_PRINTED = 5000  # characters that are shown of what a function prints
 LONGEST_DETAILS = 20_000  # characters of a traceback
@@ -75,7 +78,7 @@ def observe(exercise: Exercise, function: Callable, probes: Iterable[Probe], sec
     if isinstance(arrange, Problem):
         return [Outcome(problem=arrange)]
     outcomes: list[Outcome] = []
-    says = f"The calls of your function took longer than {seconds:g} seconds and were stopped. Is there a loop without end?"
+    says = f"The calls of your {exercise.noun} took longer than {seconds:g} seconds and were stopped. Is there a loop without end?"
     with _quiet() as silence, contextlib.suppress(OutOfTime), time_limit(seconds):
         for probe in [*probes, probes[0]]:
             outcome = _call(exercise, function, arrange, probe)
