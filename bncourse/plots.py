@@ -6,24 +6,27 @@ transparent ground; the website swaps each for its dark value when the reader do
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.patches import Patch, PathPatch, Rectangle
 from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox, BboxTransformTo
 
 if TYPE_CHECKING:  # some of these modules need PyTorch, figures do not
     from bncourse.benchmark.cpu import Growth
+    from bncourse.benchmark.gpu.record import Step
     from bncourse.benchmark.machine import Peaks, Point
     from bncourse.benchmark.predictions import Row
     from bncourse.benchmark.timing import Spread
     from bncourse.claims.statistics import Interval
+    from bncourse.kernels.trace import Access, Trace
 
 
 class Colour(NamedTuple):
@@ -587,8 +590,7 @@ def plot_dependence(
     for i, (name, matrix) in enumerate(matrices.items()):
         left, top = across * (i % columns), down * (i // columns)
         for alpha, strips in _strengths(matrix):
-            boxes = [Bbox.from_bounds(left + c, top + r, length, 1) for r, c, length in strips]
-            outlines = Path.make_compound_path(*(Path.unit_rectangle().transformed(BboxTransformTo(b)) for b in boxes))
+            outlines = _outlines([(left + c, top + r, length, 1) for r, c, length in strips])
             ax.add_patch(PathPatch(outlines, facecolor=BLUE, alpha=alpha, lw=0))
         for line in range(0, size + 1, block):
             ax.plot([left, left + size], [top + line] * 2, color=MUTED, lw=0.8)
@@ -600,11 +602,19 @@ def plot_dependence(
     return ax
 
 
-def plot_steps_beside_model(rows: Sequence["Row"], *, ax: Axes | None = None) -> Axes:
-    """Draw a row per step: a bar as long as the byte model's time, a dot at the measured one, and their ratio."""
+def plot_steps_beside_model(
+    rows: Sequence["Row | Step"], *, unit: str = "milliseconds", ax: Axes | None = None
+) -> Axes:
+    """Draw a row per step: a bar as long as the byte model's time, a dot at the measured one, and their ratio.
+
+    Args:
+        rows: the steps, from top to bottom.
+        unit: "milliseconds", or "microseconds" for a GPU's.
+    """
     ax = _new_axes(ax, figsize=(5.2, 1.2 + 0.36 * len(rows)))
-    places, predicted = range(len(rows)), [1e3 * row.predicted for row in rows]
-    low, middle, high = ([1e3 * getattr(row.measured, end) for row in rows] for end in ("low", "median", "high"))
+    scale = {"milliseconds": 1e3, "microseconds": 1e6}[unit]
+    places, predicted = range(len(rows)), [scale * row.predicted for row in rows]
+    low, middle, high = ([scale * getattr(row.measured, end) for row in rows] for end in ("low", "median", "high"))
     bars = ax.barh(places, predicted, 0.6, color=BLUE, alpha=0.35, label="estimate")
     ax.hlines(places, low, high, color=ORANGE, lw=2)
     (dots,) = ax.plot(middle, places, "o", color=ORANGE, markersize=6, label="measured")
@@ -612,7 +622,7 @@ def plot_steps_beside_model(rows: Sequence["Row"], *, ax: Axes | None = None) ->
     for place, end, row in zip(places, ends, rows, strict=True):
         ax.annotate(f"× {row.times_predicted:.2f}", (end, place), (6, 0), textcoords="offset points", va="center")
     ax.set(yticks=places, yticklabels=[row.name for row in rows], ylim=(len(rows) - 0.5, -0.5))
-    ax.set(xlabel="milliseconds", xlim=(0, 1.18 * max(ends)))
+    ax.set(xlabel=unit, xlim=(0, 1.18 * max(ends)))
     ax.tick_params(axis="y", length=0, labelcolor=INK)
     ax.grid(visible=False, axis="y")
     ax.legend(handles=[bars, dots], loc="lower center", bbox_to_anchor=(0.45, 1), ncols=2)
@@ -694,6 +704,103 @@ def plot_growth(
     return ax
 
 
+def plot_accesses(
+    trace: "Trace", shape: tuple[int, int], *, tensor: str = "x", step: int | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw a tensor's memory as a matrix, and in it which program of a kernel touches which element, and how often.
+
+    Colours and numbers are programs; where several touch an element, it shows the last one. The more often an element
+    is touched, the fuller is its colour. Masked lanes beyond the edge are dashed, and accesses outside of the tensor
+    crossed. What is far beyond the edge, by more than four rows and a third of the matrix, is drawn closer.
+
+    Args:
+        trace: what ``bncourse.kernels.trace.trace`` recorded.
+        shape: rows and columns, at most about 12 and 50, with as many cells as the tensor has elements.
+        tensor: its name in the trace.
+        step: draws only so many accesses of ``trace``, and a frame around the lanes of the last one; None: all.
+
+    Raises:
+        ValueError: the tensor has another number of elements, or is none of the trace's; or there are fewer steps.
+    """
+    accesses = trace.of(tensor=tensor).accesses
+    if step is not None and not 0 <= step <= len(trace.accesses):
+        raise ValueError(f"expected a step from 0 to {len(trace.accesses)}, the accesses of the trace; got {step}")
+    for access in accesses:
+        if access.size != math.prod(shape):
+            raise ValueError(f"expected a shape with {access.size} cells, as {tensor} has elements; got {shape}")
+    programs = list(dict.fromkeys(access.program for access in accesses))
+    shown = [access for access in trace.accesses[:step] if access.tensor == tensor]
+    whole, now = _touched(accesses, shape, programs), _touched(shown, shape, programs)
+    ax = _axes_of_cells(ax, shape, [*whole.masked, *whole.outside])
+    _fill_programs(ax, now, programs)
+    _draw_grid(ax, np.argwhere(np.ones(shape)), {"facecolor": "none", "edgecolor": MUTED, "lw": 0.8})
+    _draw_grid(ax, now.masked, MASKED)
+    _draw_grid(ax, now.outside, CROSSED)
+    if step and trace.accesses[step - 1].tensor == tensor:
+        _frame_lanes(ax, shown[-1], shape)
+    _explain_cells(ax, whole)
+    return ax
+
+
+def plot_access_order(trace: "Trace", *, ax: Axes | None = None) -> Axes:
+    """Draw the accesses of a call from left to right in their order, one row per tensor; at most about 100.
+
+    Bands are programs. Numbers above them are launches of kernels, whose names stand above the figure.
+    """
+    accesses = trace.accesses
+    tensors = list(dict.fromkeys(access.tensor for access in accesses))
+    ax = _new_axes(ax, figsize=(5.2, 1.7 + 0.24 * (len(tensors) + len(trace.launches))))
+    for kind, colour, marker in (("load", BLUE, "o"), ("store", ORANGE, "s"), ("atomic", PURPLE, "*")):
+        places = [(i, tensors.index(access.tensor)) for i, access in enumerate(accesses) if access.kind == kind]
+        if places:
+            ax.plot(*zip(*places, strict=True), marker, color=colour, markersize=5, label=kind, zorder=3)
+    programs = _spans([(access.launch, access.program) for access in accesses])
+    bands = [(start - 0.5, stop - start) for _, start, stop in programs[::2]]
+    ax.broken_barh(bands, (-0.5, len(tensors)), facecolor=GRID, alpha=0.5, lw=0, zorder=0)
+    for (launch, name), start, stop in _spans([(access.launch, access.kernel) for access in accesses]):
+        ax.axvline(start - 0.5, color=MUTED, lw=1.5)
+        above = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points", "ha": "center", "va": "bottom"}
+        ax.annotate(str(launch + 1), ((start + stop - 1) / 2, 1), (0, 3), color=MUTED, **above)
+        named = {"color": MUTED, "markersize": 8, "label": name.strip("_").removesuffix("_kernel")}
+        ax.plot([], [], ls="", marker=f"${launch + 1}$", **named)
+    ticks = {(start + stop - 1) / 2: _program_name(program) for (_, program), start, stop in programs}
+    some = slice(None, None, math.ceil(len(ticks) / 12))
+    ax.set_xticks(list(ticks)[some], list(ticks.values())[some])
+    ax.set(yticks=range(len(tensors)), yticklabels=tensors, ylim=(len(tensors) - 0.5, -0.5))
+    ax.set(xlim=(-0.5, len(accesses) - 0.5), xlabel="program: here, one runs after the other")
+    ax.tick_params(length=0)
+    ax.tick_params(axis="y", labelcolor=INK)
+    ax.grid(visible=False)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1), borderaxespad=1.7)  # above the numbers
+    return ax
+
+
+def plot_kernel_traffic(ways: Mapping[str, Sequence[tuple[str, str, int]]], *, ax: Axes | None = None) -> Axes:
+    """Draw a row of blocks per way to compute something: a block per array of the input's size that is read or written.
+
+    Args:
+        ways: by name, passes over memory: ("R" or "W", the array, the number of the launch). What one launch moves
+            stands side by side, the next one after a gap. The number of blocks stands at the end.
+    """
+    ax = _new_axes(ax, figsize=(5.2, 0.9 + 0.72 * len(ways)))
+    ends = []
+    for row, (name, passes) in enumerate(ways.items()):
+        launches = list(dict.fromkeys(launch for *_, launch in passes))
+        for i, (kind, array, launch) in enumerate(passes):
+            left, written = i + 0.35 * launches.index(launch), kind == "W"
+            look = {"facecolor": ORANGE if written else "none", "edgecolor": ORANGE if written else BLUE}
+            ax.add_patch(Rectangle((left + 0.04, row), 0.92, 0.5, lw=1.5, **look))
+            colour = PAPER if written else INK
+            ax.text(left + 0.5, row + 0.26, f"{kind} {array}", color=colour, ha="center", va="center")
+        ends.append(len(passes) + 0.35 * (len(launches) - 1))
+        ax.text(ends[-1] + 0.15, row + 0.26, str(len(passes)), ha="left", va="center", weight="bold")
+        ax.text(0.04, row - 0.06, name, ha="left", va="bottom")
+    ax.set(xlim=(0, max(ends) + 0.7), ylim=(len(ways) - 0.4, -0.45))
+    ax.set_title("R: read, W: written; a gap: the next launch", loc="left")
+    ax.axis("off")
+    return ax
+
+
 def _mark_caches(ax: Axes, caches: Mapping[str, int]) -> None:
     """A dotted line at each size, with its name above."""
     for name, size in caches.items():
@@ -719,8 +826,7 @@ def _strengths(matrix: np.ndarray) -> Iterator[tuple[float, list[tuple[int, int,
     for alpha, low, high in ((1.0, 0.3, np.inf), (0.6, 0.1, 0.3), (0.35, 0.03, 0.1), (0.2, 1e-9, 0.03)):
         strips = []
         for row, cells in enumerate((low <= share) & (share < high)):
-            edges = np.flatnonzero(np.diff(cells.astype(int), prepend=0, append=0))
-            strips += [(row, start, end - start) for start, end in zip(edges[::2], edges[1::2], strict=True)]
+            strips += [(row, start, length) for start, length in _strips(cells)]
         if strips:
             yield alpha, strips
 
@@ -733,3 +839,155 @@ def _rate(rate: float) -> str:
 def _new_axes(ax: Axes | None, figsize: tuple[float, float] | None = None) -> Axes:
     """``ax``, or the axes of a new figure."""
     return plt.subplots(figsize=figsize)[1] if ax is None else ax
+
+
+MASKED = {"facecolor": "none", "edgecolor": MUTED, "lw": 1, "ls": (0, (2, 1.5))}
+CROSSED = {"facecolor": "none", "edgecolor": RED, "lw": 1, "hatch": "xxxx"}
+FULLNESS = {1: 0.3, 2: 0.6, 3: 0.95}  # opacity of what is touched once, twice, or more often
+
+
+class _Touched(NamedTuple):
+    """What accesses do to a matrix; cells beyond its edge are (row, column)."""
+
+    times: np.ndarray
+    last: np.ndarray  # the number of the program that came last, -1 for none
+    masked: set[tuple[int, int]]
+    outside: set[tuple[int, int]]
+
+
+def _touched(
+    accesses: Sequence["Access"], shape: tuple[int, int], programs: Sequence[tuple[int, int, int]]
+) -> _Touched:
+    seen = _Touched(np.zeros(shape, dtype=int), np.full(shape, -1), set(), set())
+    for access in accesses:
+        inside = np.setdiff1d(access.offsets, access.outside)
+        seen.times.flat[inside] += 1
+        seen.last.flat[inside] = programs.index(access.program)
+        rows, columns = _lanes_in_matrix(access, shape)
+        outside = access.mask & ((access.tile < 0) | (access.tile >= access.size))
+        seen.outside.update(zip(rows[outside], columns[outside], strict=True))
+        if access.mask.any():  # else nothing says to which row a line of the tile belongs
+            beyond = ~access.mask & ((rows >= shape[0]) | (columns >= shape[1]))
+            seen.masked.update(zip(rows[beyond], columns[beyond], strict=True))
+    return seen
+
+
+def _lanes_in_matrix(access: "Access", shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The row and column of each lane; what is far beyond the edge comes closer, so that the picture stays small.
+
+    A line of the tile stays in the row of the matrix in which it begins, so that masked lanes stand beyond the edge,
+    unless elements that it touches stand in the next row.
+    """
+    rows, first = np.divmod(access.tile[..., :1], shape[1])
+    columns = first + access.tile - access.tile[..., :1]
+    touched = columns[access.mask]
+    if (touched < 0).any() or (touched >= shape[1]).any():
+        rows, columns = np.divmod(access.tile, shape[1])
+    down, across = (
+        np.clip(places, -1, size + max(3, size // 3)) for places, size in zip((rows, columns), shape, strict=True)
+    )
+    return np.broadcast_to(down, access.tile.shape), across
+
+
+def _axes_of_cells(ax: Axes | None, shape: tuple[int, int], beyond: Sequence[tuple[int, int]]) -> Axes:
+    """Axes for a matrix and cells beyond its edge, the same for every step."""
+    places = np.array([(0, 0), (shape[0] - 1, shape[1] - 1), *beyond])
+    (top, left), (bottom, right) = places.min(axis=0), places.max(axis=0) + 1
+    ax = _new_axes(ax, figsize=(5.2, 1.3 + 0.22 * (bottom - top)))
+    ax.set(xlim=(left - 0.1, right + 0.1), ylim=(bottom + 0.1, top - 0.1), xlabel="column", ylabel="row")
+    for axis, count in ((ax.xaxis, shape[1]), (ax.yaxis, shape[0])):
+        numbers = range(0, count, 1 if count <= 12 else 5)
+        axis.set_ticks([number + 0.5 for number in numbers], numbers)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.grid(visible=False)
+    return ax
+
+
+def _fill_programs(ax: Axes, seen: _Touched, programs: Sequence[tuple[int, int, int]]) -> None:
+    """Fill what each program touched last, and write its number on each rectangle that has room for it."""
+    points = 72 / ax.figure.dpi * np.abs(ax.transData.transform((1, 1)) - ax.transData.transform((0, 0)))  # of a cell
+    for i, program in enumerate(programs):
+        for times, alpha in FULLNESS.items():
+            cells = (seen.last == i) & (np.minimum(seen.times, max(FULLNESS)) == times)
+            if cells.any():
+                look = {"facecolor": CYCLE[i % len(CYCLE)], "alpha": alpha, "lw": 0}
+                ax.add_patch(PathPatch(_outlines(_rectangles(np.argwhere(cells))), **look))
+        name = _program_name(program)
+        for left, top, width, height in _rectangles(np.argwhere(seen.last == i)):
+            if width * points[0] > 7 * len(name) and height * points[1] > 11:
+                box = {"boxstyle": "round,pad=0.1", "facecolor": PAPER, "edgecolor": "none"}
+                ax.text(left + width / 2, top + height / 2, name, ha="center", va="center", bbox=box)
+
+
+def _draw_grid(ax: Axes, cells: Collection[tuple[int, int]], look: Mapping[str, object]) -> None:
+    """Rectangles around the cells, each (row, column), with thin lines between cells: two elements of an SVG."""
+    if len(cells):
+        boxes = [(column, row, 1, 1) for row, column in sorted(map(tuple, cells))]
+        ax.add_patch(PathPatch(_outlines(boxes), facecolor="none", edgecolor=GRID, lw=0.6))
+        ax.add_patch(PathPatch(_outlines(_rectangles(cells)), **look))
+
+
+def _frame_lanes(ax: Axes, access: "Access", shape: tuple[int, int]) -> None:
+    """A frame around the lanes of an access, dashed around those that are masked."""
+    rows, columns = _lanes_in_matrix(access, shape)
+    for lanes, line_style in ((access.mask, "-"), (~access.mask, MASKED["ls"])):
+        boxes = _rectangles(zip(rows[lanes], columns[lanes], strict=True))
+        look = {"facecolor": "none", "edgecolor": INK, "lw": 2.5, "ls": line_style, "zorder": 4}
+        ax.add_patch(PathPatch(_outlines(boxes), **look))
+
+
+def _explain_cells(ax: Axes, seen: _Touched) -> None:
+    """A legend of what there is to explain."""
+    names = {1: "touched once", 2: "touched twice", 3: "touched more often"}
+    found = range(1, 1 + min(seen.times.max(), max(FULLNESS)))
+    handles = [Patch(facecolor=INK, alpha=FULLNESS[times], label=names[times]) for times in found]
+    handles += [Patch(**MASKED, label="masked lane")] if seen.masked else []
+    handles += [Patch(**CROSSED, label="outside of the tensor")] if seen.outside else []
+    ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.45, 1), ncols=2, columnspacing=1)
+
+
+def _rectangles(cells: Iterable[tuple[int, int]]) -> list[tuple[int, int, int, int]]:
+    """Left, top, width and height of rectangles that cover the cells, each given as its row and column.
+
+    Strips of neighbouring rows are one rectangle if they are equal.
+    """
+    places = np.array(list(cells), dtype=int).reshape(-1, 2)
+    top, left = places.min(axis=0, initial=0)
+    filled = np.zeros(places.max(axis=0, initial=0) + 1 - (top, left), dtype=bool)
+    filled[tuple((places - (top, left)).T)] = True
+    found, above = [], {}  # above: the strips of the row above, each with the place of its rectangle
+    for row, line in enumerate(filled, start=top):
+        strips = {}
+        for strip in _strips(line):
+            if strip in above:
+                *_, height = found[above[strip]]
+                found[above[strip]] = *found[above[strip]][:3], height + 1
+            else:
+                found.append((left + strip[0], row, strip[1], 1))
+            strips[strip] = above.get(strip, len(found) - 1)
+        above = strips
+    return found
+
+
+def _strips(cells: np.ndarray) -> list[tuple[int, int]]:
+    """The start and length of each row of neighbours that are True."""
+    edges = np.flatnonzero(np.diff(cells.astype(int), prepend=0, append=0))
+    return [(int(start), int(end - start)) for start, end in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _outlines(boxes: Sequence[tuple[float, float, float, float]]) -> Path:
+    """One path around all boxes, each left, top, width and height: one element of the figure's SVG."""
+    transforms = [BboxTransformTo(Bbox.from_bounds(*box)) for box in boxes]
+    return Path.make_compound_path(*(Path.unit_rectangle().transformed(transform) for transform in transforms))
+
+
+def _spans(keys: Sequence[tuple]) -> list[tuple[tuple, int, int]]:
+    """Neighbours that are equal, each with the places of the first and behind the last."""
+    starts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
+    return [(keys[start], start, end) for start, end in pairwise([*starts, len(keys)])]
+
+
+def _program_name(program: tuple[int, int, int]) -> str:
+    """x, or x,y or x,y,z if the last ones are not 0."""
+    return ",".join(str(number) for number in program).removesuffix(",0").removesuffix(",0")

@@ -18,6 +18,7 @@ from bncourse.benchmark.machine import Peaks, Point
 from bncourse.benchmark.predictions import Row
 from bncourse.benchmark.timing import Spread
 from bncourse.claims.statistics import Interval
+from bncourse.kernels.trace import Access, Trace
 
 RNG = np.random.default_rng(0)
 
@@ -517,6 +518,17 @@ def test_steps_stand_beside_their_prediction_with_the_ratio_as_text(ax):
     assert [label.get_text() for label in ax.get_yticklabels()] == ["textbook", "by blocks"]
     assert ax.get_ylim()[0] > ax.get_ylim()[1] and ax.get_xlim()[0] == 0
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["estimate", "measured"]
+    assert ax.get_xlabel() == "milliseconds"
+
+
+def test_steps_of_a_gpu_are_drawn_in_microseconds(ax):
+    """0.2 milliseconds expected, 0.25 measured."""
+    plots.plot_steps_beside_model([step("split", 0.2, 0.25)], unit="microseconds", ax=ax)
+    assert ax.patches[0].get_width() == pytest.approx(200)
+    assert ax.lines[0].get_xdata() == pytest.approx([250])
+    assert ax.get_xlabel() == "microseconds"
+    with pytest.raises(KeyError):
+        plots.plot_steps_beside_model([step("split", 0.2, 0.25)], unit="hours", ax=ax)
 
 
 def test_a_roof_rises_with_the_bandwidth_and_is_flat_from_where_it_meets_the_peak(ax):
@@ -566,3 +578,200 @@ def test_growth_is_drawn_per_value_over_the_size_of_the_input(ax):
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["blocked", "copy"]
     assert caches_drawn(ax) == {"L3": 2**22}
     assert len(ax.collections) == 2
+
+
+def access(program: int | tuple[int, int, int], tile: np.ndarray, mask: object = True, **different: object) -> Access:
+    """A load of one program from a tensor x of 12 elements."""
+    program = program if isinstance(program, tuple) else (program, 0, 0)
+    about = {"kernel": "_a_kernel", "launch": 0, "kind": "load", "tensor": "x", "size": 12, **different}
+    return Access(program=program, tile=tile, mask=np.broadcast_to(mask, tile.shape), itemsize=4, start=0, **about)
+
+
+def traced(*accesses: Access) -> Trace:
+    kernels = dict(sorted((access.launch, access.kernel) for access in accesses))
+    return Trace(list(accesses), list(kernels.values()), list(dict.fromkeys(access.tensor for access in accesses)))
+
+
+def rows_of_three() -> Trace:
+    """Programs 0 to 3 load a row each of a 4 × 3 matrix, in four lanes, and store a number."""
+    lanes = np.arange(4)
+    each = [
+        (access(p, 3 * p + lanes, lanes < 3), access(p, np.array([p]), tensor="mean", kind="store", size=4))
+        for p in range(4)
+    ]
+    return traced(*(access for both in each for access in both))
+
+
+def cells_of(patch) -> set[tuple[int, int]]:
+    """The cells (row, column) that a patch covers."""
+    found = set()
+    for outline in patch.get_path().to_polygons():
+        (left, top), (right, bottom) = np.rint(outline.min(axis=0)), np.rint(outline.max(axis=0))
+        found |= {(int(r), int(c)) for r in np.arange(top, bottom) for c in np.arange(left, right)}
+    return found
+
+
+def programs_drawn(ax) -> dict[tuple[int, int], tuple[str, float]]:
+    """The colour and the opacity of each cell that is filled."""
+    filled = [patch for patch in ax.patches if patch.get_linewidth() == 0]
+    return {cell: (to_hex(patch.get_facecolor()), patch.get_alpha()) for patch in filled for cell in cells_of(patch)}
+
+
+def masked_drawn(ax) -> set[tuple[int, int]]:
+    dashed = [p for p in ax.patches if p.get_linestyle() == plots.MASKED["ls"] and p.get_linewidth() == 1]
+    return set().union(*map(cells_of, dashed))
+
+
+def test_accesses_fill_the_elements_with_their_program_and_show_masked_lanes_beyond_the_edge(ax):
+    assert plots.plot_accesses(rows_of_three(), (4, 3), ax=ax) is ax
+    expected = {(row, column): (plots.CYCLE[row], 0.3) for row in range(4) for column in range(3)}
+    assert programs_drawn(ax) == expected
+    assert masked_drawn(ax) == {(row, 3) for row in range(4)}
+    assert [(text.get_text(), text.get_position()) for text in ax.texts] == [(str(p), (1.5, p + 0.5)) for p in range(4)]
+    assert (ax.get_xlim(), ax.get_ylim()) == ((-0.1, 4.1), (4.1, -0.1)), "the first row is at the top"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["touched once", "masked lane"]
+    assert len(ax.patches) <= 10, "a slider shows dozens of such pictures"
+
+
+def test_another_tensor_of_the_trace_can_be_shown(ax):
+    plots.plot_accesses(rows_of_three(), (1, 4), tensor="mean", ax=ax)
+    assert programs_drawn(ax) == {(0, p): (plots.CYCLE[p], 0.3) for p in range(4)}
+
+
+def test_what_is_touched_more_often_is_fuller_and_shows_who_came_last(ax):
+    everything = np.arange(12)
+    seen = traced(
+        access(0, everything), access(1, everything[:9]), access(1, everything[:6]), access(0, everything[:3])
+    )
+    plots.plot_accesses(seen, (4, 3), ax=ax)
+    rows = [(plots.BLUE, 0.95), (plots.ORANGE, 0.95), (plots.ORANGE, 0.6), (plots.BLUE, 0.3)]
+    assert programs_drawn(ax) == {(r, c): look for r, look in enumerate(rows) for c in range(3)}
+    assert [text.get_text() for text in ax.texts] == ["0", "0", "1"], "one for each of its rectangles"
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["touched once", "touched twice", "touched more often"]
+
+
+def test_accesses_outside_of_the_tensor_are_crossed_and_far_ones_come_closer(ax):
+    plots.plot_accesses(traced(access(0, np.arange(9, 14)), access(0, np.array([-1, 2**31]))), (4, 3), ax=ax)
+    crossed = [patch for patch in ax.patches if patch.get_hatch()]
+    assert set().union(*map(cells_of, crossed)) == {(4, 0), (4, 1), (-1, 2), (7, 2**31 % 3)}
+    assert set(programs_drawn(ax)) == {(3, 0), (3, 1), (3, 2)}
+    assert ax.get_ylim() == (8.1, -1.1)
+    assert "outside of the tensor" in [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_lanes_that_go_on_in_the_next_row_of_the_matrix_stand_there(ax):
+    lanes = np.arange(8)
+    plots.plot_accesses(traced(access(0, 6 + lanes, lanes < 6)), (4, 3), ax=ax)
+    assert set(programs_drawn(ax)) == {(r, c) for r in (2, 3) for c in range(3)}
+    assert masked_drawn(ax) == {(4, 0), (4, 1)}
+
+
+def test_masked_lanes_are_drawn_nowhere_if_they_lie_in_the_matrix_or_all_are_masked(ax):
+    rows, columns = np.arange(4)[:, None], np.arange(4)
+    tiles = [access(0, 4 * rows + columns, columns < 2, size=16), access(0, 99 + columns, False, size=16)]
+    plots.plot_accesses(traced(*tiles), (4, 4), ax=ax)
+    assert masked_drawn(ax) == set()
+    assert set(programs_drawn(ax)) == {(r, c) for r in range(4) for c in range(2)}
+
+
+def test_a_step_shows_what_came_before_it_and_frames_its_own_lanes(ax):
+    plots.plot_accesses(rows_of_three(), (4, 3), step=3, ax=ax)
+    assert set(programs_drawn(ax)) == {(r, c) for r in range(2) for c in range(3)}
+    assert masked_drawn(ax) == {(0, 3), (1, 3)}
+    frames = [patch for patch in ax.patches if to_hex(patch.get_edgecolor()) == plots.INK]
+    solid, dashed = sorted(frames, key=lambda patch: patch.get_linestyle() != "-")
+    assert cells_of(solid) == {(1, 0), (1, 1), (1, 2)}
+    assert cells_of(dashed) == {(1, 3)} and dashed.get_linestyle() == plots.MASKED["ls"]
+
+
+def test_pictures_of_all_steps_have_the_same_limits_and_legend(ax):
+    seen = rows_of_three()
+    for step in range(len(seen.accesses) + 1):
+        ax.clear()
+        plots.plot_accesses(seen, (4, 3), step=step, ax=ax)
+        assert (ax.get_xlim(), ax.get_ylim()) == ((-0.1, 4.1), (4.1, -0.1))
+        assert [text.get_text() for text in ax.get_legend().get_texts()] == ["touched once", "masked lane"]
+
+
+@pytest.mark.parametrize(("step", "rows"), [(0, 0), (4, 2)])
+def test_a_step_that_touches_another_tensor_has_no_frame(ax, step, rows):
+    plots.plot_accesses(rows_of_three(), (4, 3), step=step, ax=ax)
+    assert len(programs_drawn(ax)) == 3 * rows
+    assert not [patch for patch in ax.patches if to_hex(patch.get_edgecolor()) == plots.INK]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"shape": (4, 4)}, "12 cells, as x has elements; got \\(4, 4\\)"),
+        ({"step": 9}, "a step from 0 to 8"),
+        ({"tensor": "y"}, "one of x, mean, outside; got 'y'"),
+    ],
+)
+def test_a_matrix_that_does_not_fit_the_trace_is_an_error(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        plots.plot_accesses(rows_of_three(), **{"shape": (4, 3), **wrong})
+
+
+def test_numbers_of_programs_stand_only_where_there_is_room(ax):
+    plots.plot_accesses(traced(*(access(p, np.array([p]), size=120) for p in range(120))), (2, 60), ax=ax)
+    assert not ax.texts
+    assert len(programs_drawn(ax)) == 120
+
+
+def test_rectangles_cover_each_cell_once_and_are_few():
+    for cells in [RNG.random((6, 5)) < share for share in np.linspace(0, 1, 20)]:
+        boxes = plots._rectangles(np.argwhere(cells) + (3, 7))
+        covered = np.zeros_like(cells, dtype=int)
+        for left, top, width, height in boxes:
+            covered[top - 3 : top - 3 + height, left - 7 : left - 7 + width] += 1
+        np.testing.assert_array_equal(covered, cells)
+    columns = [(row, column) for row in range(4) for column in (0, 2, 3)]
+    assert plots._rectangles(columns) == [(0, 0, 1, 4), (2, 0, 2, 4)]
+
+
+def test_programs_of_a_grid_with_more_axes_have_all_their_numbers(ax):
+    seen = traced(access((0, 1, 0), np.arange(6)), access((1, 0, 2), 6 + np.arange(6)))
+    plots.plot_accesses(seen, (4, 3), ax=ax)
+    assert [text.get_text() for text in ax.texts] == ["0,1", "1,0,2"]
+
+
+def test_the_order_of_accesses_is_a_row_of_marks_per_tensor(ax):
+    one, second = np.array([0]), {"launch": 1, "kernel": "_b_kernel"}
+    seen = traced(
+        access(0, one), access(0, one, tensor="y", kind="store"),
+        access(1, one), access(1, one, tensor="y", kind="store"),
+        access(0, one, tensor="y", **second), access(0, one, kind="atomic", **second),
+    )  # fmt: skip
+    assert plots.plot_access_order(seen, ax=ax) is ax
+    marks = {line.get_label(): line for line in ax.lines if len(line.get_xdata()) and line.get_marker() != "None"}
+    drawn = {kind: marks[kind].get_xydata().tolist() for kind in ("load", "store", "atomic")}
+    assert drawn == {"load": [[0, 0], [2, 0], [4, 1]], "store": [[1, 1], [3, 1]], "atomic": [[5, 0]]}
+    assert len({line.get_marker() for line in marks.values()}) == 3, "told apart without their colours"
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["x", "y"]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]
+    ticks = dict(zip(ax.get_xticks(), [label.get_text() for label in ax.get_xticklabels()], strict=True))
+    assert ticks == {0.5: "0", 2.5: "1", 4.5: "0"}
+    assert [(text.get_text(), text.xy[0]) for text in ax.texts] == [("1", 1.5), ("2", 4.5)]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["load", "store", "atomic", "a", "b"]
+    bands = [path.vertices[:, 0] for path in ax.collections[0].get_paths()]
+    assert [(band.min(), band.max()) for band in bands] == [(-0.5, 1.5), (3.5, 5.5)], "every second program"
+
+
+def test_of_many_programs_some_are_named(ax):
+    plots.plot_access_order(traced(*(access(p, np.array([0])) for p in range(30))), ax=ax)
+    assert [label.get_text() for label in ax.get_xticklabels()] == [str(p) for p in range(0, 30, 3)]
+
+
+def test_traffic_of_kernels_is_a_block_per_pass_with_a_gap_between_launches(ax):
+    split, resident = [("R", "x", 0), ("R", "x", 1), ("W", "y", 1)], [("R", "x", 0), ("W", "y", 0)]
+    assert plots.plot_kernel_traffic({"split": split, "resident": resident}, ax=ax) is ax
+    texts = [text.get_text() for text in ax.texts]
+    assert texts == ["R x", "R x", "W y", "3", "split", "R x", "W y", "2", "resident"]
+    assert [round(block.get_x(), 2) for block in ax.patches] == [0.04, 1.39, 2.39, 0.04, 1.04]
+    assert [block.get_y() for block in ax.patches] == [0, 0, 0, 1, 1]
+    looks = [(to_hex(block.get_edgecolor()), block.get_facecolor()[3]) for block in ax.patches]
+    read, written = (plots.BLUE, 0), (plots.ORANGE, 1)
+    assert looks == [read, read, written, read, written]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1] and ax.get_xlim()[1] > 3.35
