@@ -63,11 +63,12 @@ def _to_columns(values, owner, CHANNELS: tl.constexpr):
 
 @triton.jit
 def _merge(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
-    """Count, mean and M2 of two sets together; the second counts in proportion to its size."""
+    """Count, mean and M2 of two sets together."""
     count = count_a + count_b
-    share = count_b / tl.maximum(count, 1.0)
+    share = count_b / tl.maximum(count, 1.0)  # 0 if both are empty
     delta = mean_b - mean_a
-    return count, mean_a + share * delta, m2_a + m2_b + delta * delta * count_a * share
+    mean = mean_a + share * delta
+    return count, mean, m2_a + m2_b + share * count_a * delta * delta
 
 
 @triton.jit

@@ -1,38 +1,30 @@
-"""The first kernels of chapter 9, short enough to read: one program a row, one program a channel."""
+"""The first batch norm kernel of chapter 9, short enough to read: one program a channel."""
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from bncourse.kernels.runtime import check_device, check_dtype, power_of_two
+from bncourse.kernels.runtime import check_device, check_dtype, launching_on
 
 
 @triton.jit
-def _row_mean_kernel(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
-    row = tl.program_id(0)  # which program this is
-    columns = tl.arange(0, BLOCK)  # 0, 1, ..., BLOCK - 1
-    x = tl.load(x_ptr + row * N + columns, mask=columns < N, other=0.0)
-    tl.store(mean_ptr + row, tl.sum(x, axis=0) / N)
-
-
-def row_mean(x: Tensor) -> Tensor:
-    """The mean of every row of x, of shape (M, N), in float32: one program a row."""
-    check_device(x)
-    x = x.contiguous()
-    rows, columns = x.shape
-    mean = torch.empty(rows, device=x.device)
-    _row_mean_kernel[(rows,)](x, mean, columns, BLOCK=power_of_two(columns))
-    return mean
-
-
-@triton.jit
-def _first_forward_kernel(x_ptr, weight_ptr, bias_ptr, y_ptr, N, C, L, eps, BLOCK: tl.constexpr):
+def _first_forward_kernel(
+    x_ptr,
+    weight_ptr,
+    bias_ptr,
+    y_ptr,
+    N,
+    C,
+    L,
+    eps,
+    BLOCK: tl.constexpr,
+):
     channel = tl.program_id(0)
     total = tl.zeros([BLOCK], tl.float32)
     squares = tl.zeros([BLOCK], tl.float32)
     for start in range(0, N * L, BLOCK):  # once over the channel: sums
-        i = start + tl.arange(0, BLOCK)  # the values of the channel, counted
+        i = start + tl.arange(0, BLOCK)  # counts the channel's values
         offsets = (i // L * C + channel) * L + i % L
         x = tl.load(x_ptr + offsets, mask=i < N * L, other=0.0)
         x = x.to(tl.float32)
@@ -60,6 +52,7 @@ def batch_norm_forward(x: Tensor, weight: Tensor, bias: Tensor, *, eps: float, b
     x = x.contiguous()
     y = torch.empty_like(x)
     N, C = x.shape[:2]
-    grid = (C,)
-    _first_forward_kernel[grid](x, weight, bias, y, N, C, x[0, 0].numel(), eps, BLOCK=block)
+    L = x[0, 0].numel()
+    with launching_on(x):
+        _first_forward_kernel[(C,)](x, weight, bias, y, N, C, L, eps, BLOCK=block)
     return y

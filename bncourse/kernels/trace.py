@@ -143,8 +143,8 @@ class Trace:
 def trace(call: Callable[[], object]) -> Trace:
     """Run ``call()``, which launches Triton kernels in the interpreter, and record each load and store they make.
 
-        seen = trace(lambda: row_mean(x))
-        seen.elements("x", "load")  # x.numel(): each element is read once
+        seen = trace(lambda: first.batch_norm_forward(x, weight, bias, eps=1e-5))
+        seen.elements("x", "load")  # 2 * x.numel(): each element is read twice
 
     Where a kernel leaves its tensors, the trace says so (:attr:`Trace.outside`) and goes on: it reads 0, or the
     ``other`` of the load, and writes nothing. Memory outside of all tensors is never touched.
