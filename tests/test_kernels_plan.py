@@ -82,7 +82,9 @@ def test_work_is_spread_and_loads_are_wide(matrix, itemsize):
     plan = batch_norm_plan(*matrix, itemsize=itemsize)
     programs = math.prod(plan.grid)
     assert programs >= 132  # one for each multiprocessor
-    assert plan.resident or programs <= 132 * max(PER_MULTIPROCESSOR, plan.groups / 132)  # all at the same time
+    assert plan.resident or programs <= 132 * max(
+        PER_MULTIPROCESSOR[itemsize], plan.groups / 132
+    )  # all at the same time
     aligned = math.gcd(plan.group * plan.width * itemsize, 16)
     assert aligned == 16 or (itemsize == 2 and plan.width in (49, 196) and aligned == 8)
     assert plan.idle_lanes < 0.25
@@ -98,6 +100,21 @@ def test_7x7_gives_a_program_four_channels():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=f"at most {RESIDENT} values a channel.*64 rows of 12544.*leave resident out"):
         batch_norm_plan(64, 64, 12544, itemsize=4, resident=True)
+
+
+def test_splits_have_about_equally_many_tiles():
+    for itemsize, arrays in ((2, 1), (2, 2), (4, 1), (4, 2)):
+        for matrix in ((64, 64, 112 * 112), (64, 256, 56 * 56), (20, 6, 256 * 256)):
+            plan = batch_norm_plan(*matrix, itemsize=itemsize, arrays=arrays, resident=False)
+            assert math.ceil(plan.tiles / plan.splits) * plan.splits <= 1.15 * plan.tiles
+
+
+def test_merging_takes_a_small_share_of_a_program():
+    plan = batch_norm_plan(12544, 1024, 1, itemsize=2)
+    assert plan.splits > 1
+    read_of_others = plan.splits * plan.group * 12
+    own = plan.rows / plan.splits * plan.group * 2
+    assert read_of_others <= 0.06 * own
 
 
 def test_more_multiprocessors_get_more_programs():

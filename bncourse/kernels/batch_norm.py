@@ -8,6 +8,8 @@ pass reads x and dy twice and writes dx. Where all values of a program's channel
 each, and reads everything once. Evaluation always does.
 """
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -59,7 +61,7 @@ def batch_norm_forward(
     check_running(x, running_mean, running_var, required=not training)
     x = like(x, x)
     y = torch.empty_like(x)
-    mean, inv_std = (torch.empty(x.shape[1], device=x.device) for _ in range(2))
+    mean, inv_std = torch.empty(2, x.shape[1], device=x.device)
     if x.numel() == 0:
         return y, mean.zero_(), inv_std.zero_()
     running = vector(running_mean), vector(running_var)
@@ -89,7 +91,8 @@ def batch_norm_backward(
     """dx = γ / √(σ² + ε) · (dy − mean(dy) − x̂ · mean(dy · x̂)), dweight = Σ dy · x̂, dbias = Σ dy.
 
     In evaluation dx = γ / √(σ² + ε) · dy. With ``relu``, dy counts only where the output was positive; the output is
-    computed again from x, bias and residual, so nothing of its size has to be kept.
+    computed again from x, bias and residual, so nothing of its size has to be kept. It is computed with the saved mean,
+    which is rounded, so where the output is within |γ| / √(σ² + ε) roundings of the mean from 0, its sign may differ.
 
     Args:
         dy: the gradient of the output, shape and dtype of x.
@@ -110,7 +113,8 @@ def batch_norm_backward(
     x = like(x, x)
     dy = like(x, dy)
     dx = torch.empty_like(x)
-    dweight, dbias = (torch.empty(x.shape[1], device=x.device) for _ in range(2))
+    dtype = torch.float32 if weight is None else weight.dtype
+    dweight, dbias = torch.empty(2, x.shape[1], dtype=dtype, device=x.device)
     masked = residual is not None and relu  # without a ReLU, the residual's gradient is dy
     dresidual = torch.empty_like(x) if masked else None
     if x.numel() == 0:
@@ -121,8 +125,6 @@ def batch_norm_backward(
         plan = plan or _plan(x, arrays=2, training=training)
         with launching_on(x):
             _backward(plan, pointers, dweight, dbias, training=training, relu=relu)
-    if weight is not None:
-        dweight, dbias = dweight.to(weight.dtype), dbias.to(weight.dtype)
     if residual is None:
         return dx, dweight, dbias
     return dx, dweight, dbias, dresidual if masked else dy
@@ -164,8 +166,8 @@ def _backward(plan: Plan, pointers: tuple, dweight: Tensor, dbias: Tensor, *, tr
     given = *pointers[:-2], None if training else dx, dresidual
     _launch(kernels._batch_norm_gradient_sums_kernel, plan, *given, *partial, RELU=relu)
     if not training:
-        torch.sum(partial[1], 0, out=dbias)
-        torch.mul(partial[2].sum(0), inv_std, out=dweight)
+        dbias.copy_(partial[1].sum(0))
+        dweight.copy_(partial[2].sum(0) * inv_std)
         return
     given = (dresidual if behind_relu else dy), x, weight, bias, mean, inv_std, dx, dweight, dbias
     _launch(kernels._batch_norm_input_gradient_kernel, plan, *given, *partial, RELU=relu and not behind_relu)
@@ -178,6 +180,12 @@ def _partial(plan: Plan, x: Tensor) -> tuple[Tensor, ...]:
 
 def _launch(kernel, plan: Plan, *pointers: Tensor | None, **options: object) -> None:
     """Launch a kernel on tensors and on those numbers of the plan that it has parameters for."""
+    kernel[plan.grid](*pointers, **_numbers(kernel, plan), **options, num_warps=plan.num_warps)
+
+
+@functools.lru_cache(maxsize=4096)
+def _numbers(kernel, plan: Plan) -> dict[str, int | float | bool]:
+    """The parameters of a kernel that the plan decides."""
     numbers = {
         "R": plan.rows,
         "C": plan.channels,
@@ -190,7 +198,5 @@ def _launch(kernel, plan: Plan, *pointers: Tensor | None, **options: object) -> 
         "BLOCK_ROWS": plan.block_rows,
         "BLOCK_COLUMNS": plan.block_columns,
         "WIDE": plan.rows * plan.channels * plan.width >= 2**31,
-        **options,
     }
-    wanted = {name: numbers[name] for name in kernel.arg_names if name in numbers}
-    kernel[plan.grid](*pointers, **wanted, num_warps=plan.num_warps)
+    return {name: numbers[name] for name in kernel.arg_names if name in numbers}

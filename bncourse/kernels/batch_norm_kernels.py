@@ -38,6 +38,25 @@ def _tile(
 
 
 @triton.jit
+def _values_in_columns(
+    tile,
+    R,
+    WIDTH: tl.constexpr,
+    GROUP: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLUMNS: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """How many values each column of a tile has; cheaper than a sum over the mask."""
+    CHUNKS: tl.constexpr = (GROUP * WIDTH + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS
+    if WIDE:
+        tile = tl.full([], 0, tl.int64) + tile
+    rows = tl.minimum(R - (tile // CHUNKS) * BLOCK_ROWS, BLOCK_ROWS)
+    columns = (tile % CHUNKS) * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
+    return tl.where(columns < GROUP * WIDTH, rows, 0).to(tl.float32)
+
+
+@triton.jit
 def _columns(group, C, WIDTH: tl.constexpr, GROUP: tl.constexpr, BLOCK_COLUMNS: tl.constexpr):
     """For each column of a tile: which channel of the group, which channel, and whether there is such a channel."""
     owner = tl.arange(0, BLOCK_COLUMNS) // WIDTH
@@ -83,9 +102,29 @@ def _merge_all(count, mean, m2):
 @triton.jit
 def _load_channels(ptr, channel, mask, default):
     """Numbers per channel in float32; ``default`` if there are none."""
-    if ptr is None:
-        return tl.full(channel.shape, default, tl.float32)
-    return tl.load(ptr + channel, mask=mask, other=0.0).to(tl.float32)
+    if ptr is None:  # one return only: the compiler goes on behind a return in an if
+        values = tl.full(channel.shape, default, tl.float32)
+    else:
+        values = tl.load(ptr + channel, mask=mask, other=0.0).to(tl.float32)
+    return values
+
+
+@triton.jit
+def _origin(x_ptr, channel, mask, R, C, WIDTH: tl.constexpr, WIDE: tl.constexpr):
+    """For each channel a value of its own to measure from: the median of three, so that one outlier does no harm.
+
+    Differences from it are small, so their mean has digits where that of x has lost them.
+    """
+    row = tl.full([], 0, tl.int64) + R if WIDE else R
+    if WIDE:
+        channel = channel.to(tl.int64)
+    first = x_ptr + channel * WIDTH + WIDTH // 4
+    middle = x_ptr + (row // 2) * C * WIDTH + channel * WIDTH + WIDTH // 2
+    last = x_ptr + (row - 1) * C * WIDTH + channel * WIDTH + 3 * WIDTH // 4
+    a = tl.load(first, mask=mask, other=0.0).to(tl.float32)
+    b = tl.load(middle, mask=mask, other=0.0).to(tl.float32)
+    c = tl.load(last, mask=mask, other=0.0).to(tl.float32)
+    return tl.maximum(tl.minimum(a, b), tl.minimum(tl.maximum(a, b), c))
 
 
 @triton.jit
@@ -119,7 +158,7 @@ def _store_statistics(
 def _batch_norm_statistics_kernel(
     x_ptr,  # (R, C · WIDTH)
     partial_count_ptr,  # (splits, C), float32, as the next two
-    partial_mean_ptr,  # of x minus the first value of the channel
+    partial_mean_ptr,  # of x minus the channel's origin
     partial_m2_ptr,
     R,
     C,
@@ -135,8 +174,7 @@ def _batch_norm_statistics_kernel(
     group = tl.program_id(0)
     split = tl.program_id(1)
     owner, channel, known = _columns(group, C, WIDTH, GROUP, BLOCK_COLUMNS)
-    # Differences from a value of the same channel are small: their mean has digits where that of x has lost them.
-    origin = tl.load(x_ptr + channel * WIDTH, mask=known, other=0.0).to(tl.float32)
+    origin = _origin(x_ptr, channel, known, R, C, WIDTH, WIDE)
     count = tl.zeros([BLOCK_COLUMNS], tl.float32)
     mean = tl.zeros([BLOCK_COLUMNS], tl.float32)
     m2 = tl.zeros([BLOCK_COLUMNS], tl.float32)
@@ -144,7 +182,7 @@ def _batch_norm_statistics_kernel(
         offsets, mask = _tile(tile, group, R, C, WIDTH, GROUP, BLOCK_ROWS, BLOCK_COLUMNS, WIDE)
         x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
         x = tl.where(mask, x - origin[None, :], 0.0)
-        number = tl.sum(mask.to(tl.float32), 0)
+        number = _values_in_columns(tile, R, WIDTH, GROUP, BLOCK_ROWS, BLOCK_COLUMNS, WIDE)
         center = tl.sum(x, 0) / tl.maximum(number, 1.0)
         deviation = tl.where(mask, x - center[None, :], 0.0)  # else a masked lane would count as −center
         count, mean, m2 = _merge(count, mean, m2, number, center, tl.sum(deviation * deviation, 0))
@@ -206,9 +244,9 @@ def _batch_norm_normalize_kernel(
         m2 = tl.load(partial_m2_ptr + sets, mask=given, other=0.0)
         count, mean, m2 = _merge_all(count, mean, m2)
         inv_std = _inverse_std(m2 / tl.maximum(count, 1.0), eps)
-        origin = tl.load(x_ptr + channel * WIDTH, mask=known, other=0.0).to(tl.float32)
+        origin = _origin(x_ptr, channel, known, R, C, WIDTH, WIDE)
         if split == 0:
-            start = tl.load(x_ptr + channels * WIDTH, mask=there, other=0.0).to(tl.float32)
+            start = _origin(x_ptr, channels, there, R, C, WIDTH, WIDE)
             unbiased = m2 / (count - 1.0)
             _store_statistics(
                 mean_ptr,

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -151,7 +151,15 @@ def work() -> None:
 
 
 def _compile(architecture: int, group: Group, operation: str, channels_last: bool) -> list[Compiled]:
-    """Every kernel that one call launches."""
+    """Every kernel that forward or backward of one norm launches."""
+    launches = compile_launches(architecture, lambda: _call(group, operation, channels_last))
+    given = {"norm": group.norm, "operation": operation, "shape": group.shape, "dtype": group.dtype}
+    given |= {"channels_last": channels_last and len(group.shape) == 4, "architecture": architecture}
+    return [Compiled(**given, **launch) for launch in launches]
+
+
+def compile_launches(architecture: int, call: Callable[[], object]) -> list[dict[str, object]]:
+    """What ``call()`` would launch: each kernel, compiled but not run; not for a process that interprets."""
     from triton.runtime.driver import driver
     from triton.runtime.jit import JITFunction
 
@@ -167,10 +175,8 @@ def _compile(architecture: int, group: Group, operation: str, channels_last: boo
 
     # check_device then lets tensors pass that are on no GPU
     with patch.object(JITFunction, "run", compile_only), patch.object(runtime, "INTERPRETED", True):
-        _call(group, operation, channels_last)
-    given = {"norm": group.norm, "operation": operation, "shape": group.shape, "dtype": group.dtype}
-    given |= {"channels_last": channels_last and len(group.shape) == 4, "architecture": architecture}
-    return [Compiled(**given, **launched) for launched in found]
+        call()
+    return found
 
 
 class _NoGPU:

@@ -49,7 +49,7 @@ def batch_norm_forward(x: Tensor, weight: Tensor, bias: Tensor, *, eps: float, b
     """
     check_device(x)
     check_dtype(x)
-    x = x.contiguous()
+    x, weight, bias = x.contiguous(), weight.contiguous(), bias.contiguous()
     y = torch.empty_like(x)
     N, C = x.shape[:2]
     L = x[0, 0].numel()

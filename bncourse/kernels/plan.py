@@ -16,11 +16,14 @@ RESIDENT = (
     16384  # values of each array that a program keeps in registers: 128 KiB of x and dy, of the 256 KiB there are
 )
 TILE = 8192  # values of all arrays that a program reads at a time: enough bytes in flight, and 32 values a thread
-CHANNELS_LAST = 64  # channels of a program whose columns are channels: runs of 128 bytes in half precision
+CHANNELS_LAST = 32  # channels of a program whose columns are channels: runs of 64 bytes in half precision
 WIDEST_GROUP = 512  # columns of several channels together
+MOST_CHANNELS = 16  # of those: sums of columns by channels take columns × channels operations
 WIDEST_BLOCK = 2048  # columns of a tile, each of which has its own statistics
-PER_MULTIPROCESSOR = 3  # programs at a time, so that one loads while others compute; their registers allow no more
-MOST_SPLITS = 128  # every program reads the partial statistics of all splits of its channels
+PER_MULTIPROCESSOR = {2: 2, 4: 3}  # programs at a time, by bytes per value: one loads while others compute
+MOST_SPLITS = 128
+MERGED = 0.05  # what a program may read of the partial statistics of all splits, as a share of its own values
+PARTIAL = 12  # bytes of the partial statistics of a channel
 
 # Guesses of what a plan costs, in lanes; only comparisons of plans use them.
 PER_TILE = 1024  # of a tile: its reductions
@@ -102,7 +105,7 @@ def batch_norm_plan(
             f"expected at most {RESIDENT} values a channel, padded to powers of two, in a resident plan; got {rows} rows "
             f"of {width}; leave resident out, and the work is split"
         )
-    plans = fitting if fitting and resident is not False else _split_plans(*matrix, arrays, multiprocessors)
+    plans = fitting if fitting and resident is not False else _split_plans(*matrix, itemsize, arrays, multiprocessors)
     return min(plans, key=lambda plan: _cost(plan, itemsize))
 
 
@@ -111,7 +114,8 @@ def _groups(channels: int, width: int) -> list[int]:
     if width == 1:
         return [min(CHANNELS_LAST, power_of_two(channels))]
     # Full groups only: masks would keep threads from loading several values at once.
-    return [group for group in range(1, channels + 1) if channels % group == 0 and group * width <= WIDEST_GROUP] or [1]
+    most = min(channels, MOST_CHANNELS, max(1, WIDEST_GROUP // width))
+    return [group for group in range(1, most + 1) if channels % group == 0]
 
 
 def _resident_plans(rows: int, channels: int, width: int, arrays: int) -> list[Plan]:
@@ -126,15 +130,18 @@ def _resident_plans(rows: int, channels: int, width: int, arrays: int) -> list[P
     return plans
 
 
-def _split_plans(rows: int, channels: int, width: int, arrays: int, multiprocessors: int) -> list[Plan]:
-    """As many programs a group as keep the GPU busy, and have a tile to read."""
+def _split_plans(rows: int, channels: int, width: int, itemsize: int, arrays: int, multiprocessors: int) -> list[Plan]:
+    """As many programs a group as run at the same time, have a tile to read, and do not spend long on merging."""
+    # Each of s splits has 1 / s of a channel's values, and reads s partial statistics.
+    worth_merging = max(1, math.isqrt(int(MERGED * rows * width * itemsize / PARTIAL)))
     plans = []
     for group in _groups(channels, width):
         for columns in _blocks(group, width):
-            block_rows = min(power_of_two(rows), max(1, TILE // arrays // columns))
-            plan = Plan(rows, channels, width, group, block_rows, columns, splits=1, resident=False, num_warps=8)
-            most = max(1, PER_MULTIPROCESSOR * multiprocessors // plan.groups)
-            plans.append(replace(plan, splits=min(most, plan.tiles, MOST_SPLITS)))
+            most_rows = min(power_of_two(rows), max(1, TILE // arrays // columns))
+            for block_rows in {most_rows, max(1, most_rows // 2)}:
+                plan = Plan(rows, channels, width, group, block_rows, columns, splits=1, resident=False, num_warps=8)
+                most = max(1, PER_MULTIPROCESSOR[itemsize] * multiprocessors // plan.groups)
+                plans.append(replace(plan, splits=min(most, plan.tiles, worth_merging, MOST_SPLITS)))
     return plans
 
 
@@ -146,7 +153,7 @@ def _blocks(group: int, width: int) -> list[int]:
 
 
 def _cost(plan: Plan, itemsize: int) -> float:
-    """What the tiles of all groups cost; where it is the same, fewer programs with more columns each are better."""
+    """What the tiles of all groups cost, if all splits take as long as the one with the most tiles."""
     at_once = math.gcd(plan.group * plan.width * itemsize, 16)
     tile = plan.block_rows * plan.block_columns * PENALTY[at_once] + PER_TILE + PER_ROW * plan.block_rows
-    return plan.groups * plan.tiles * tile
+    return plan.groups * plan.splits * math.ceil(plan.tiles / plan.splits) * tile

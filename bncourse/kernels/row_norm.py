@@ -22,6 +22,7 @@ KEPT = 32768  # float32 numbers that a program keeps from one row to the next: h
 TILE = 4096  # values of a tile of short rows, of which a program takes several at a time
 WHOLE = 8192  # the longest row whose x and dy the backward pass keeps, too; it reads longer ones twice, chunk by chunk
 CHUNK_BYTES = 8192  # 16 bytes for each of 512 threads
+SUMMED = 32, 64  # programs and columns whose shares of the gradients are read at a time
 REGISTERS = 64  # of a thread where the forward pass has 16 warps, so that two programs fit side by side
 
 
@@ -106,7 +107,7 @@ def _row_norm_backward_kernel(
             d, dy, g = _operands(x_ptr, dy_ptr, weight_ptr, mean, start, lane, 0, there, COLUMNS)
             sum_d, sum_g, sum_gd = d, g, g * d
         else:
-            for chunk in tl.range(chunks, num_stages=1):
+            for chunk in tl.range(chunks, num_stages=3):  # loads two chunks ahead
                 d, dy, g = _operands(x_ptr, dy_ptr, weight_ptr, mean, start, lane, chunk * BLOCK, there, COLUMNS)
                 sum_d += d
                 sum_g += g
@@ -133,6 +134,27 @@ def _row_norm_backward_kernel(
         if CENTERED:
             to += tl.num_programs(0) * COLUMNS
             tl.store(to, tl.sum(dbias[chunk], axis=0, keep_dims=True), mask=column < COLUMNS)
+
+
+@triton.jit
+def _row_norm_sum_kernel(
+    partial_ptr,  # (gradients, programs, COLUMNS)
+    gradient_ptr,  # (gradients, COLUMNS)
+    programs,
+    COLUMNS: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The sums over the programs of the backward pass, always in the same order."""
+    column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[None, :]
+    gradient = tl.program_id(1)
+    total = tl.zeros([ROWS, BLOCK], tl.float32)
+    for first in range(0, programs, ROWS):
+        program = first + tl.arange(0, ROWS)[:, None]
+        mask = (program < programs) & (column < COLUMNS)
+        total += tl.load(partial_ptr + (gradient * programs + program) * COLUMNS + column, mask=mask, other=0.0)
+    to = gradient_ptr + gradient * COLUMNS + column
+    tl.store(to, tl.sum(total, axis=0, keep_dims=True), mask=column < COLUMNS)
 
 
 @triton.jit
@@ -273,17 +295,21 @@ def _backward(dy: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor | None,
     _check_backward(dy, x, mean, inv_std)
     x, dy = x.contiguous(), dy.contiguous()
     dx = torch.empty_like(x)
-    if x.numel() > 0:
-        pointers = dy, x, vector(weight), vector(mean), inv_std.contiguous(), dx
-        gradients = _launch_backward(pointers, inv_std.numel(), math.prod(shape), centered=centered)
-    else:
-        gradients = torch.zeros(2 if centered else 1, math.prod(shape), device=x.device)
     dtype = torch.float32 if weight is None else weight.dtype
-    return dx, *(gradient.view(shape) for gradient in gradients.to(dtype))
+    gradients = torch.empty(2 if centered else 1, *shape, dtype=dtype, device=x.device)
+    if x.numel() == 0:
+        gradients.zero_()
+    else:
+        pointers = dy, x, vector(weight), vector(mean), inv_std.contiguous(), dx
+        with launching_on(x):
+            _launch_backward(pointers, gradients, inv_std.numel(), math.prod(shape), centered=centered)
+    return dx, *gradients
 
 
-def _launch_backward(pointers: tuple[Tensor | None, ...], rows: int, columns: int, *, centered: bool) -> Tensor:
-    """dweight and, if ``centered``, dbias, as rows."""
+def _launch_backward(
+    pointers: tuple[Tensor | None, ...], gradients: Tensor, rows: int, columns: int, *, centered: bool
+) -> None:
+    """Write dx, the last of the pointers, and dweight and, if ``centered``, dbias."""
     x = pointers[1]
     processors = multiprocessors(x.device)
     if columns <= WHOLE:
@@ -295,9 +321,9 @@ def _launch_backward(pointers: tuple[Tensor | None, ...], rows: int, columns: in
     programs = min(triton.cdiv(rows, tile["ROWS"]), processors * (2 if warps <= 8 else 1))
     partial = x.new_empty(2 if centered else 1, programs, columns, dtype=torch.float32)
     options = {"COLUMNS": columns, "CENTERED": centered, "num_warps": warps}
-    with launching_on(x):
-        _row_norm_backward_kernel[(programs,)](*pointers, partial, rows, tile["CHUNKS"], **tile, **options)
-    return partial.sum(1)
+    _row_norm_backward_kernel[(programs,)](*pointers, partial, rows, tile["CHUNKS"], **tile, **options)
+    grid = triton.cdiv(columns, SUMMED[1]), len(partial)
+    _row_norm_sum_kernel[grid](partial, gradients, programs, COLUMNS=columns, ROWS=SUMMED[0], BLOCK=SUMMED[1])
 
 
 def _tile(rows: int, columns: int, programs: int) -> dict[str, int]:
