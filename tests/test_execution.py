@@ -24,8 +24,8 @@ def book(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def write(path: Path, *sources: str) -> None:
-    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+def write(path: Path, *sources: str, **metadata: object) -> None:
+    metadata |= {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
 
@@ -46,6 +46,14 @@ def test_only_what_changed_runs_again(book, capsys):
     (book / "bncourse" / "number.py").write_text("NUMBER = 2\n")
     assert execution.main(book) == 0
     assert succeeded(capsys) == 2
+
+
+def test_a_notebook_that_needs_what_is_not_installed_is_left_out(book, capsys):
+    write(book / "two.ipynb", "import no_such_package", bncourse={"needs": ["nbformat", "no_such_package"]})
+    assert execution.main(book) == 0
+    printed = capsys.readouterr().out
+    assert "two.ipynb is shown without outputs: here is no no_such_package\n" in printed
+    assert "Notebooks: 1 ran, 0 failed" in printed
 
 
 def test_failing_cell_is_reported_with_notebook_cell_and_traceback(book, capsys):

@@ -13,8 +13,13 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-import triton
-import triton.language as tl
+try:
+    import triton
+    import triton.language as tl
+except ModuleNotFoundError:
+    raise ModuleNotFoundError(
+        "the kernels need Triton, which is not installed here: it runs on Linux with an x86-64 CPU"
+    ) from None
 from triton.runtime.interpreter import InterpretedFunction
 
 INTERPRETED = isinstance(tl.sum, InterpretedFunction)  # what tl itself was made into decides, whatever is set now

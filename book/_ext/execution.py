@@ -10,6 +10,7 @@ that folder; as a program it fills the folder first, with one process per core.
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import logging
 import os
 import re
@@ -49,6 +50,17 @@ def notebooks(root: Path) -> list[Path]:
     return [page for page in pages if page.exists() and not any(page.match(pattern) for pattern in never_run)]
 
 
+def lacking(page: Path) -> list[str]:
+    """Which packages are not installed of those that a notebook needs, beside what the course requires everywhere.
+
+    They stand in its metadata, as ``"bncourse": {"needs": ["triton"]}``.
+    """
+    import nbformat
+
+    needed = nbformat.read(page, as_version=4).metadata.get("bncourse", {}).get("needs", [])
+    return [package for package in needed if importlib.util.find_spec(package) is None]
+
+
 def settings(root: Path) -> dict:
     """What ``_config.yml`` says of execution."""
     import yaml
@@ -68,7 +80,12 @@ def run(root: Path) -> list[str]:
         if older != folder:
             shutil.rmtree(older)
     cache = get_cache(str(folder))
-    pages = notebooks(root)
+    pages = []
+    for page in notebooks(root):
+        if missing := lacking(page):
+            print(f"{page.relative_to(root)} is shown without outputs: here is no {', '.join(missing)}", flush=True)
+        else:
+            pages.append(page)
     for page in pages:
         cache.add_nb_to_project(str(page))
     executor = load_executor("local-parallel", cache=cache)
@@ -108,7 +125,10 @@ def setup(app) -> dict:
     """Point MyST-NB to the cache of the present state; a new state makes Sphinx read every page again."""
 
     def use_cache(app, config):
-        config.nb_execution_cache_path = str(cache_folder(Path(app.confdir)))
+        root = Path(app.confdir)
+        config.nb_execution_cache_path = str(cache_folder(root))
+        not_run = [str(page.relative_to(root)) for page in notebooks(root) if lacking(page)]
+        config.nb_execution_excludepatterns = [*config.nb_execution_excludepatterns, *not_run]
 
     app.connect("config-inited", use_cache)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
