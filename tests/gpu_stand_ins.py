@@ -24,7 +24,7 @@ class FakeDevice:
 
     def flush(self) -> None:
         self.log.append("flush")
-        self.now += 50 * MICROSECOND
+        self.now += 250 * MICROSECOND
 
     def mark(self) -> list[float]:
         self.log.append("mark")

@@ -1,7 +1,9 @@
 """Batch norm, layer norm and RMS norm on this GPU, beside PyTorch, torch.compile and Liger: ``python -m bncourse.benchmark.gpu``.
 
-It writes ``book/results/<device>.json`` after each group of measurements. Called again, with the same code and versions,
-it goes on with the groups that are missing. Run it on a GPU that does nothing else.
+It saves ``book/results/<device>.partial.json`` after each group of measurements. The first call compiles, which takes
+most of its time, and may end before all is measured. Called again, with the same code and versions, it goes on with the
+groups that are missing. When none is, the record becomes ``book/results/<device>.json``; an earlier one stays until
+then. Run it on a GPU that does nothing else.
 """
 
 import argparse
@@ -18,12 +20,13 @@ from bncourse.benchmark.tables import table
 
 HEADER = (
     "operation", "implementation", "µs (20th to 80th percentile)", "F_comp", "F_stream", "× eager", "× compile",
-    "launches, by", "error", "error, mean 1000 σ", "peak, MB",
+    "in a row, µs", "× eager", "launches, by", "error", "error, mean 1000 σ", "peak, MB",
 )  # fmt: skip
 EXPLANATION = """\
 F_comp: a copy that moves the compulsory bytes takes this share of the time; F_stream: one that moves what an algorithm
 without on-chip memory must move. × eager, × compile: times their speed. error: the largest, relative to the largest
-value, against float64. All medians of calls in turn, each with a cold cache."""
+value, against float64. All medians of calls in turn, each with a cold cache, but for those of small inputs "in a row":
+many calls one after the other, by the host's clock."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -73,13 +76,15 @@ def _measure(options: argparse.Namespace, command: str) -> None:
 def describe(group: dict) -> str:
     """A group of the record as a table."""
     lines = [_line(Result.of(fields)) for fields in group["results"]]
-    failed = [f"{name} did not run: {why}" for name, why in group["failed"].items()]
+    failed = [f"{name} is not measured: {why}" for name, why in group["failed"].items()]
     title = f"\n{group['norm']}, {tuple(group['shape'])}, {group['dtype']}; {group['seconds']:.0f} s"
     return "\n".join([title, table(HEADER, lines), *failed])
 
 
 def _line(r: Result) -> tuple[str, ...]:
     times = [f"{r.times[name].median:.2f}" if name in r.times else "-" for name in (who.EAGER, who.COMPILED)]
+    in_a_row = "-" if r.in_a_row is None else f"{r.in_a_row.median:.1f}"
+    eager = r.times_in_a_row.get(who.EAGER)
     launched = "not seen" if r.kernels is None else f"{r.launches}, {backend(r.kernels)}"
     return (
         r.operation,
@@ -88,6 +93,8 @@ def _line(r: Result) -> tuple[str, ...]:
         f"{r.f_comp.median:.3f}",
         f"{r.f_stream.median:.3f}",
         *times,
+        in_a_row,
+        "-" if eager is None else f"{eager.median:.2f}",
         launched,
         f"{r.error:.0e}",
         f"{r.error_large_mean:.0e}",

@@ -34,13 +34,15 @@ class Candidate:
     """One way to compute a norm.
 
     ``forward`` returns y and what ``backward`` is given beside the inputs; ``backward`` returns the gradients.
-    ``plans`` says, of ours, whether an array stays on chip.
+    ``plans`` says, of ours, whether an array stays on chip; ``statistics`` returns, of ours, what :func:`exact` has
+    under that name, given the inputs and what ``forward`` returned for ``backward``.
     """
 
     forward: Callable[[Inputs], tuple[Tensor, Any]]
     backward: Callable[[Inputs, Any], tuple[Tensor, ...]] | None = None
     operations: tuple[str, ...] = (FORWARD, BACKWARD)  # that are measured
     plans: dict[str, str] = field(default_factory=dict)
+    statistics: Callable[[Inputs, Any], tuple[Tensor, ...]] | None = None
 
 
 Maker = Callable[[], Candidate]
@@ -48,11 +50,12 @@ Maker = Callable[[], Candidate]
 
 def makers(group: Group, inputs: Inputs, *, compiler: str = "inductor") -> dict[str, Maker]:
     """By name, what builds each candidate of a group. Those in CHANNELS_LAST are called with ``inputs.channels_last``."""
+    if group.small:
+        return _uncompiled(group, inputs)
     modes = {name: mode for name, mode in MODES.items() if name == COMPILED or group.autotune}
     compiled = {name: lambda mode=mode: _compiled(group, inputs, mode, compiler) for name, mode in modes.items()}
     if group.norm in ROW_NORMS:
-        found = {OURS: lambda: _our_row_norm(group), EAGER: lambda: _eager_row_norm(group), **compiled}
-        return found | ({LIGER: lambda: _liger(group)} if importlib.util.find_spec("liger_kernel") else {})
+        return _uncompiled(group, inputs) | compiled
     found = {OURS: lambda: _our_batch_norm(group, inputs)}
     if RESIDENT_PLAN in _plans(group, inputs).values():
         found[SPLIT] = lambda: _our_batch_norm(group, inputs, split=True)
@@ -71,6 +74,18 @@ def makers(group: Group, inputs: Inputs, *, compiler: str = "inductor") -> dict[
             EAGER_LAST: lambda: _eager_batch_norm(group),
         }
     return found
+
+
+def _uncompiled(group: Group, inputs: Inputs) -> dict[str, Maker]:
+    """Ours and PyTorch's operations, and Liger's; small inputs are measured with these alone."""
+    if group.norm in ROW_NORMS:
+        found = {OURS: lambda: _our_row_norm(group), EAGER: lambda: _eager_row_norm(group)}
+        return found | ({LIGER: lambda: _liger(group)} if importlib.util.find_spec("liger_kernel") else {})
+    return {
+        OURS: lambda: _our_batch_norm(group, inputs),
+        EAGER: lambda: _eager_batch_norm(group),
+        NATIVE: lambda: _eager_batch_norm(group, cudnn=False),
+    }
 
 
 # Ours
@@ -112,10 +127,13 @@ def _our_batch_norm(group: Group, inputs: Inputs, *, split: bool = False) -> Can
         given = {"bias": i.bias, "residual": i.residual, "plan": forced[BACKWARD]}
         return kernels.batch_norm_backward(i.dy, i.x, i.weight, *saved, **options, **given)
 
+    def statistics(i: Inputs, saved: Any) -> tuple[Tensor, ...]:
+        return *saved, i.running_mean, i.running_var
+
     if not split:
-        return Candidate(forward, backward, group.operations, plans)
+        return Candidate(forward, backward, group.operations, plans, statistics)
     wanted = tuple(what for what, plan in plans.items() if plan == RESIDENT_PLAN)
-    return Candidate(forward, backward, wanted, dict.fromkeys(wanted, SPLIT_PLAN))
+    return Candidate(forward, backward, wanted, dict.fromkeys(wanted, SPLIT_PLAN), statistics)
 
 
 def _first_kernel() -> Candidate:
@@ -135,9 +153,13 @@ def _our_row_norm(group: Group) -> Candidate:
         y, *saved = kernels.rms_norm_forward(i.x, i.x.shape[1:], i.weight, eps=EPS)
         return y, saved
 
-    if group.norm == LAYER:
-        return Candidate(layer_forward, lambda i, saved: kernels.layer_norm_backward(i.dy, i.x, i.weight, *saved))
-    return Candidate(rms_forward, lambda i, saved: kernels.rms_norm_backward(i.dy, i.x, i.weight, *saved))
+    layer = group.norm == LAYER
+    gradient = kernels.layer_norm_backward if layer else kernels.rms_norm_backward
+    return Candidate(
+        layer_forward if layer else rms_forward,
+        lambda i, saved: gradient(i.dy, i.x, i.weight, *saved),
+        statistics=lambda i, saved: tuple(saved),
+    )
 
 
 # PyTorch

@@ -8,6 +8,7 @@ import torch
 from bncourse import provenance
 from bncourse.benchmark.gpu.timing import by_call
 
+AHEAD = 400_000  # cycles: 200 µs at 2 GHz, meant to be longer than the host takes to prepare one call
 MARKER = "spin_kernel"  # of torch.cuda._sleep, which nothing else launches
 QUERIES = {
     "clock_mhz": "clocks.sm",
@@ -31,6 +32,7 @@ class Cuda:
 
     def flush(self) -> None:
         self._driver.clear_cache(self._cache)
+        torch.cuda._sleep(AHEAD)
 
     def mark(self) -> torch.cuda.Event:
         event = torch.cuda.Event(enable_timing=True)

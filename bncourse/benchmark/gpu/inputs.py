@@ -11,8 +11,15 @@ from torch import Tensor
 from bncourse.benchmark.gpu.operations import ADD_RELU, BACKWARD, EVALUATION, FORWARD, RELU, RMS, ROW_NORMS, Group
 
 EPS, MOMENTUM = 1e-5, 0.1
+STATISTICS = "statistics"
 LARGE_MEAN = 1e3  # times the standard deviation
 KINK = 0.05  # so close to zero, rounding decides on which side of the ReLU a value is
+# The largest errors that right results may have, relative to the largest value of each, at mean 0. In half precision a
+# value is rounded by at most 2⁻⁸ (bfloat16) or 2⁻¹¹ (float16) of itself. PyTorch and Liger round up to twice on the
+# way, the norm and then the sum or the product; this allows four times. In float32, sums make the largest errors: the
+# 1.3 million values of the longest channel, added one after the other, are off by 2e-5 of the largest sum of the six. A
+# sum of gradients that leaves out a single one of them is off by about 7e-4.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 2**-6, "float16": 2**-9}
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,11 @@ class Inputs:
         passing = _normalized(group, found)[0].abs() >= KINK
         return replace(found, dy=found.dy * passing)
 
+    def apart(self) -> "Inputs":
+        """The same tensors, but running statistics of its own: a forward pass updates them."""
+        running = {name: getattr(self, name) for name in ("running_mean", "running_var")}
+        return replace(self, **{name: t if t is None else t.clone() for name, t in running.items()})
+
     @cached_property
     def channels_last(self) -> "Inputs":
         """The same values, in the other layout of images."""
@@ -73,10 +85,13 @@ class Inputs:
 
 
 def exact(group: Group, inputs: Inputs) -> dict[str, tuple[Tensor, ...]]:
-    """By operation, what must come out, in float64: y; dx, dweight, dbias, and the gradient of the residual."""
+    """By operation, what must come out, in float64: y; dx, dweight, dbias, and the gradient of the residual.
+
+    Under STATISTICS: the mean, but for RMS norm, 1 / σ, and of batch norm the running statistics after the forward pass.
+    """
     z, x_hat, inv_std = _normalized(group, inputs)
     relu = group.norm in (RELU, ADD_RELU)
-    found = {FORWARD: (z.clamp_min(0) if relu else z,)}
+    found = {FORWARD: (z.clamp_min(0) if relu else z,), STATISTICS: _statistics(group, inputs)}
     if BACKWARD not in group.operations:
         return found
     dz = inputs.dy.double() * (z > 0) if relu else inputs.dy.double()
@@ -95,18 +110,38 @@ def exact(group: Group, inputs: Inputs) -> dict[str, tuple[Tensor, ...]]:
 def _normalized(group: Group, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
     """What comes before the ReLU, x̂, and 1 / σ, in float64."""
     x, rows = inputs.x.double(), group.norm in ROW_NORMS
-    axes = (-1,) if rows else _batch_axes(x)
-    if group.norm == EVALUATION:
-        mean, var = (_spread(t, x, rows) for t in (inputs.running_mean, inputs.running_var))
-    else:
-        mean = 0.0 if group.norm == RMS else x.mean(axes, keepdim=True)
-        var = (x - mean).square().mean(axes, keepdim=True)
+    mean, var = _moments(group, inputs)
     inv_std = (var + EPS).rsqrt()
     x_hat = (x - mean) * inv_std
     z = x_hat * _spread(inputs.weight, x, rows)
     if inputs.bias is not None:
         z = z + _spread(inputs.bias, x, rows)
     return (z if inputs.residual is None else z + inputs.residual.double()), x_hat, inv_std
+
+
+def _moments(group: Group, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """The mean and the biased variance by which x is normalized, in float64 and in shapes that broadcast against it."""
+    x, rows = inputs.x.double(), group.norm in ROW_NORMS
+    if group.norm == EVALUATION:
+        return _spread(inputs.running_mean, x, rows), _spread(inputs.running_var, x, rows)
+    axes = (-1,) if rows else _batch_axes(x)
+    mean = x.mean(axes, keepdim=True)
+    if group.norm == RMS:
+        mean = torch.zeros_like(mean)
+    return mean, (x - mean).square().mean(axes, keepdim=True)
+
+
+def _statistics(group: Group, inputs: Inputs) -> tuple[Tensor, ...]:
+    mean, var = (moment.flatten() for moment in _moments(group, inputs))
+    inv_std = (var + EPS).rsqrt()
+    if group.norm in ROW_NORMS:
+        return (inv_std,) if group.norm == RMS else (mean, inv_std)
+    running = inputs.running_mean.double(), inputs.running_var.double()
+    if group.norm != EVALUATION:
+        count = inputs.x.numel() // mean.numel()
+        batch = mean, var * (count / (count - 1))
+        running = tuple(old + MOMENTUM * (new - old) for old, new in zip(running, batch, strict=True))
+    return mean, inv_std, *running
 
 
 def _batch_axes(x: Tensor) -> tuple[int, ...]:

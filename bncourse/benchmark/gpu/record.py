@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from bncourse.benchmark.machine import Peaks, Point
 from bncourse.benchmark.timing import Spread
 
 KIND = "GPU benchmark"  # by which these records are told from others in the same folder
+PARTIAL = ".partial.json"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Result:
     error_large_mean: float  # where the mean is 1000 times the standard deviation
     peak_bytes: int  # new memory at the peak, results included
     plan: str | None  # of ours: whether an array stays on chip
+    in_a_row: Spread | None = None  # of small inputs: microseconds of a call on the host's clock, no cache flushed
+    times_in_a_row: dict[str, Spread] = field(default_factory=dict)  # and as ``times``, but by that
 
     @property
     def launches(self) -> int | None:
@@ -56,9 +59,11 @@ class Result:
     def of(cls, fields: dict) -> "Result":
         spreads = {name: Spread(**fields[name]) for name in ("microseconds", "f_comp", "f_stream")}
         errors = {n: math.inf if fields[n] is None else fields[n] for n in ("error", "error_large_mean")}
-        times = {name: Spread(**spread) for name, spread in fields["times"].items()}
+        spreads["in_a_row"] = Spread(**fields["in_a_row"]) if fields["in_a_row"] else None
+        for times in ("times", "times_in_a_row"):
+            spreads[times] = {name: Spread(**spread) for name, spread in fields[times].items()}
         kernels = None if fields["kernels"] is None else tuple(fields["kernels"])
-        return cls(**fields | spreads | errors | {"times": times, "kernels": kernels})
+        return cls(**fields | spreads | errors | {"kernels": kernels})
 
 
 class Copy(NamedTuple):
@@ -93,7 +98,8 @@ class Record:
             commit, peaks, groups and others.
         results: by norm, shape and dtype, in the order of measuring.
         copies: by the same and the operation, the copies of the compulsory and of the streaming bytes.
-        failed: by norm, shape and dtype, the candidates that did not run, and why.
+        failed: by norm, shape and dtype, the candidates that did not run or gave wrong results, and why; they have no
+            results.
     """
 
     def __init__(self, fields: dict) -> None:
@@ -173,13 +179,23 @@ def path(device: str, folder: Path | None = None) -> Path:
     return (folder or provenance.RESULTS) / f"{re.sub('[^a-z0-9]+', '_', device.lower()).strip('_')}.json"
 
 
+def partial(file: Path) -> Path:
+    """The record beside ``file`` that is being made; it becomes ``file`` when it has all groups."""
+    return file.with_suffix(PARTIAL)
+
+
 def load(file: Path | None = None, *, folder: Path | None = None) -> Record | None:
-    """The record in ``file``; or, if None, the newest of any GPU; None where there is no record yet."""
+    """The record in ``file``; or, if None, the newest of any GPU; None where there is no record yet.
+
+    A record that is still being made counts only where there is no whole one.
+    """
     if file is not None:
         return Record(read(file)) if file.exists() else None
-    found = [read(each) for each in sorted((folder or provenance.RESULTS).glob("*.json"))]
-    records = [fields for fields in found if isinstance(fields, dict) and fields.get("kind") == KIND]
-    return Record(max(records, key=lambda fields: fields["date"])) if records else None
+    found = {each: read(each) for each in sorted((folder or provenance.RESULTS).glob("*.json"))}
+    records = {e: fields for e, fields in found.items() if isinstance(fields, dict) and fields.get("kind") == KIND}
+    whole = [fields for each, fields in records.items() if not each.name.endswith(PARTIAL)]
+    candidates = whole or list(records.values())
+    return Record(max(candidates, key=lambda fields: fields["date"])) if candidates else None
 
 
 def read(file: Path) -> dict:

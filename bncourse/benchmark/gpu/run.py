@@ -1,12 +1,18 @@
-"""Measuring, group after group, so that a run that was interrupted goes on where it ended."""
+"""Measuring, group after group, so that a run that was interrupted goes on where it ended.
+
+Only what gives right results is measured: see :data:`bncourse.benchmark.gpu.inputs.TOLERANCE`.
+"""
 
 import datetime
 import hashlib
 import importlib.metadata
 import importlib.util
 import math
+import sys
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,20 +22,22 @@ from torch import Tensor
 from bncourse import provenance
 from bncourse.benchmark.gpu import candidates as who
 from bncourse.benchmark.gpu.candidates import Candidate
-from bncourse.benchmark.gpu.inputs import LARGE_MEAN, Inputs, exact, largest_error
-from bncourse.benchmark.gpu.operations import FORWARD, ITEMSIZE, PROGRAMS, Group, traffic
-from bncourse.benchmark.gpu.record import KIND, Result, path, read, save
-from bncourse.benchmark.gpu.timing import Device, interleave
+from bncourse.benchmark.gpu.inputs import LARGE_MEAN, STATISTICS, TOLERANCE, Inputs, exact, largest_error
+from bncourse.benchmark.gpu.operations import BACKWARD, FORWARD, ITEMSIZE, PROGRAMS, Group, traffic
+from bncourse.benchmark.gpu.record import KIND, Result, partial, path, read, save
+from bncourse.benchmark.gpu.timing import Device, in_a_row, interleave
 from bncourse.benchmark.timing import Spread, Timing
 
 COPIES = ("copy of the compulsory bytes", "copy of the streaming bytes")
 BASELINES = (who.EAGER, who.COMPILED, who.AUTOTUNED)
 SAME = ("kind", "device", "driver", "versions", "commit", "code", "runs")  # of two runs that go on with each other
 WARMUP = 10  # rounds before those that are timed; they take longer than triton.testing.do_bench's 25 ms
+CALLS = 100  # in a row
 NAME = 100  # characters of a kernel's name; some list all their types
 PEAK_SIZE = 8192  # rows and columns of the matrices whose product is the peak
 PEAK_BYTES = 2**30  # of the array whose copy is the peak
-CODE = ("kernels/*.py", *(f"benchmark/gpu/{n}.py" for n in ("operations", "inputs", "candidates", "timing", "run")))
+MODULES = ("operations", "inputs", "candidates", "timing", "device", "record", "run")
+CODE = ("kernels/*.py", "benchmark/timing.py", *(f"benchmark/gpu/{name}.py" for name in MODULES))
 
 
 def run(
@@ -46,18 +54,19 @@ def run(
 ) -> tuple[Path, list[Group]]:
     """Measure every group that the record does not have, and save the record after each.
 
+    Until it has all groups, it is saved beside the one of an earlier run, which it then replaces; see
+    :func:`bncourse.benchmark.gpu.record.partial`.
+
     No group is begun that would, if it took as long as the longest of its kind so far, end after ``seconds``; one is
     always measured, so that every run gets on. ``report`` is given each group as it is recorded.
 
     Returns:
-        where the record is, and the groups that it does not have.
+        where this run's record is, and the groups that it does not have.
     """
     start, longest = clock(), {True: 0.0, False: 0.0}  # with and without max-autotune
     fields = beginning(device, runs, command)
     file = path(fields["device"], folder)
-    before = {} if fresh or not file.exists() else read(file)
-    if all(before.get(name) == fields[name] for name in SAME):
-        fields |= {"groups": before["groups"], "peaks": before["peaks"]}
+    fields |= {} if fresh else _earlier(file, fields)
     done = {(g["norm"], tuple(g["shape"]), g["dtype"]) for g in fields["groups"]}
     missing = [group for group in groups if (group.norm, group.shape, group.dtype) not in done]
     for count, group in enumerate(list(missing)):
@@ -69,10 +78,26 @@ def run(
         took = clock() - began
         longest[group.autotune] = max(longest[group.autotune], took)
         fields["groups"].append(found | {"seconds": took})
-        save(fields, file)
+        save(fields, partial(file))
         missing.remove(group)
         report(fields["groups"][-1])
-    return file, missing
+    if missing:
+        return partial(file), missing
+    if partial(file).exists() and _same(read(partial(file)), fields):  # it may be of another run, which may yet go on
+        partial(file).replace(file)
+    return file, []
+
+
+def _earlier(file: Path, fields: dict) -> dict:
+    """What an earlier run of the same measured: the one that is to go on, or else the whole one."""
+    for before in (read(each) for each in (partial(file), file) if each.exists()):
+        if _same(before, fields):
+            return {"groups": before["groups"], "peaks": before["peaks"]}
+    return {}
+
+
+def _same(before: dict, fields: dict) -> bool:
+    return all(before.get(name) == fields[name] for name in SAME)
 
 
 def beginning(device: Device, runs: int, command: str) -> dict:
@@ -112,7 +137,7 @@ def peaks(device: Device, *, size: int = PEAK_SIZE, copied: int = PEAK_BYTES) ->
 
 
 def measure(group: Group, device: Device, *, runs: int, programs: int = PROGRAMS, compiler: str = "inductor") -> dict:
-    """One group, as it stands in the record; ``failed`` has the candidates that did not run, and why."""
+    """One group, as it stands in the record; ``failed`` has who did not run or gave wrong results, and why."""
     torch.compiler.reset()  # or what was compiled for another shape counts towards the limit of recompiling
     results, copies = [], {}
     with torch.no_grad():
@@ -125,34 +150,54 @@ def measure(group: Group, device: Device, *, runs: int, programs: int = PROGRAMS
                 if operation in candidate.operations
             }
             timings, copies[operation] = _time(group, operation, calls, device, runs, programs)
+            rows = in_a_row(calls, device, calls=CALLS) if group.small and calls else {}
             kernels = {name: [kernel[:NAME] for kernel in found] for name, found in device.kernels(calls).items()}
             for name, call in calls.items():
                 about = {"kernels": kernels.get(name), "peak_bytes": device.peak_bytes(call)}
                 about |= errors[name, operation] | {"plan": built[name].plans.get(operation)}
-                results.append(Result(name=name, operation=operation, **_times(name, timings), **about).fields())
+                times = _times(name, timings) | _times_in_a_row(name, rows)
+                results.append(Result(name=name, operation=operation, **times, **about).fields())
     described = {"norm": group.norm, "shape": list(group.shape), "dtype": group.dtype}
     return described | {"results": results, "copies": copies, "failed": failed, "clocks": device.clocks()}
+
+
+class Wrong(Exception):
+    """Results that are too far off to be worth a time."""
 
 
 def _build(
     group: Group, inputs: Inputs, device: Device, compiler: str
 ) -> tuple[dict[str, Candidate], dict[tuple[str, str], dict[str, float]], dict[str, str]]:
-    """The candidates that run, with their errors by name and operation; and those that do not, with why."""
-    trials = {"error": inputs, "error_large_mean": Inputs.random(group, device.name, mean=LARGE_MEAN, seed=1)}
+    """The candidates that run and are right, with their errors by name and operation; and the others, with why."""
+    trials = {"error": inputs.apart(), "error_large_mean": Inputs.random(group, device.name, mean=LARGE_MEAN, seed=1)}
     wanted = {which: exact(group, trial) for which, trial in trials.items()}
     built, errors, failed = {}, {}, {}
     for name, make in who.makers(group, inputs, compiler=compiler).items():
         try:
             candidate = make()
+            found = {(name, what): {} for what in candidate.operations}
             for operation in candidate.operations:
-                errors[name, operation] = {
-                    which: _error(candidate, operation, _given(name, trial), wanted[which][operation])
-                    for which, trial in trials.items()
-                }
+                for which, trial in trials.items():
+                    off = _errors(name, candidate, operation, _given(name, trial), wanted[which])
+                    _check(off, group.dtype if which == "error" else None)
+                    found[name, operation][which] = off[operation]
             built[name] = candidate
+            errors |= found
         except Exception as error:  # noqa: BLE001 - the others are still to be measured
             failed[name] = f"{type(error).__name__}: {error}"[:300]
     return built, errors, failed
+
+
+def _check(errors: dict[str, float], dtype: str | None) -> None:
+    """Raise Wrong where one is above its limit. Without a dtype it must be finite: at a large mean, how large it is tells
+    good algorithms from bad ones, and stands in the record. Statistics are in float32 whatever x is.
+    """
+    for what, error in errors.items():
+        which = "float32" if what == STATISTICS else dtype
+        limit = sys.float_info.max if dtype is None else TOLERANCE[which]
+        if not error <= limit:  # as NaN is not
+            mean = "at a large mean" if dtype is None else f"more than {limit:.1e}"
+            raise Wrong(f"{what} off by {error:.1e} of the largest value, {mean}")
 
 
 def _given(name: str, inputs: Inputs) -> Inputs:
@@ -168,13 +213,40 @@ def _call(candidate: Candidate, operation: str, inputs: Inputs) -> Callable[[], 
     return lambda: candidate.backward(inputs, saved)
 
 
-def _error(candidate: Candidate, operation: str, inputs: Inputs, wanted: Sequence[Tensor]) -> float:
-    """How far off the results are. Memory that is free holds no old result, so that all of a new one must be written."""
-    call = _call(candidate, operation, inputs)
-    poison = [torch.full_like(inputs.x, math.nan) for _ in range(3)]
-    del poison
-    results = call()
-    return largest_error(results[:1] if operation == FORWARD else results, wanted)
+def _errors(
+    name: str, candidate: Candidate, operation: str, inputs: Inputs, wanted: dict[str, tuple[Tensor, ...]]
+) -> dict[str, float]:
+    """How far off the results are and, after the forward pass of ours, the statistics.
+
+    Memory that is free holds no old result, so that all of a new one must be written. What torch.compile has made is
+    called without the filling of new memory, since it would compile again for that.
+    """
+    inputs = inputs.apart()
+    with nullcontext() if name in who.MODES else _new_memory_is_nan():
+        call = _call(candidate, operation, inputs)
+        poison = [torch.full_like(inputs.x, math.nan) for _ in range(3)]
+        del poison
+        results = call()
+    if operation == BACKWARD:
+        return {operation: largest_error(results, wanted[operation])}
+    y, saved = results
+    found = {operation: largest_error((y,), wanted[operation])}
+    if candidate.statistics is not None:
+        found[STATISTICS] = largest_error(candidate.statistics(inputs, saved), wanted[STATISTICS])
+    return found
+
+
+@contextmanager
+def _new_memory_is_nan() -> Iterator[None]:
+    """PyTorch fills what ``torch.empty`` returns while it is asked for deterministic algorithms."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that an operation has no such algorithm
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def _time(
@@ -209,6 +281,14 @@ def _times(name: str, timings: dict[str, Timing]) -> dict:
         "f_stream": f_stream,
         "times": {other: timing.speed(timings[other]) for other in BASELINES if other in timings},
     }
+
+
+def _times_in_a_row(name: str, timings: dict[str, Timing]) -> dict:
+    """The same of calls in a row, where they were timed."""
+    if name not in timings:
+        return {}
+    times = {other: timings[name].speed(timings[other]) for other in BASELINES if other in timings}
+    return {"in_a_row": _microseconds(timings[name]), "times_in_a_row": times}
 
 
 def _microseconds(timing: Timing) -> Spread:

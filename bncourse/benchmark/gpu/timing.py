@@ -1,9 +1,13 @@
-"""Timing on a GPU: candidates take turns, each with a cold cache, between two events; and which kernels ran."""
+"""Timing on a GPU: candidates take turns, each with a cold cache, between two events, or many times in a row; and which
+kernels ran.
+"""
 
 import random
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+from bncourse.benchmark import timing as host
 from bncourse.benchmark.timing import Timing
 
 
@@ -13,7 +17,7 @@ class Device(Protocol):
     name: str  # where tensors are made, such as "cuda"
 
     def flush(self) -> None:
-        """Fill the cache with something else."""
+        """Fill the cache with something else, and stay busy for so long that the next call is queued before it starts."""
 
     def mark(self) -> Any:
         """A moment in the device's queue of work."""
@@ -43,7 +47,9 @@ def interleave(
     """Time every candidate ``runs`` times on the device, in turn, each round in another order.
 
     As ``triton.testing.do_bench``: before each call the cache is flushed, and nothing waits for the device until all
-    calls are queued, so that launches are prepared while the device still works on what came before.
+    calls are queued. The flush keeps the device busy while the launches of a call are prepared, so this is the time of
+    the device alone: what the host needs for a call is not in it, unless it needs longer than the flush. See
+    :func:`in_a_row` for that.
 
     Raises:
         ValueError: fewer than two runs, which have no spread.
@@ -65,6 +71,32 @@ def interleave(
     return {name: Timing(tuple(device.seconds(*pair) for pair in pairs)) for name, pairs in marks.items()}
 
 
+def in_a_row(
+    candidates: Mapping[str, Callable[[], object]],
+    device: Device,
+    *,
+    runs: int = 15,
+    warmup: int = 2,
+    calls: int = 100,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Timing]:
+    """The time of a call on the host's clock, where calls follow each other and nothing is flushed.
+
+    Candidates take turns; in a turn, one is called ``calls`` times, and the device has finished before the clock is
+    read. So this is the time of the host or of the device, whichever is longer: of small inputs, that of launching.
+    """
+
+    def repeat(call: Callable[[], object]) -> None:
+        for _ in range(calls):
+            call()
+        device.synchronize()
+
+    device.synchronize()
+    turns = {name: lambda call=call: repeat(call) for name, call in candidates.items()}
+    found = host.interleave(turns, runs=runs, warmup=warmup, clock=clock)
+    return {name: Timing(tuple(turn / calls for turn in timing.seconds)) for name, timing in found.items()}
+
+
 def by_call(names: Iterable[str], kernels: Iterable[str], marker: str) -> dict[str, list[str]]:
     """The kernels of each call: those that follow its marker. Empty where there is not one marker for each call."""
     names, parts = list(names), []
@@ -84,6 +116,8 @@ def backend(kernels: Iterable[str]) -> str:
             continue
         if "cudnn" in kernel:
             found.append("cuDNN")
-        else:
-            found.append("PyTorch" if "at::" in kernel else "Triton")
+        elif "at::" in kernel:
+            found.append("PyTorch")
+        else:  # of C++, a kernel has its types in its name
+            found.append("Triton" if kernel.isidentifier() else "other")
     return " + ".join(dict.fromkeys(found))
