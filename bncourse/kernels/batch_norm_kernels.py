@@ -67,6 +67,14 @@ def _columns(group, C, WIDTH: tl.constexpr, GROUP: tl.constexpr, BLOCK_COLUMNS: 
 
 
 @triton.jit
+def _channels(group, C, GROUP: tl.constexpr, CHANNELS: tl.constexpr):
+    """The channels of a group, and whether there is such a channel."""
+    lane = tl.arange(0, CHANNELS)
+    channels = group * GROUP + lane
+    return channels, (lane < GROUP) & (channels < C)
+
+
+@triton.jit
 def _to_channels(values, owner, CHANNELS: tl.constexpr):
     """Sums over the columns of each channel."""
     member = owner[:, None] == tl.arange(0, CHANNELS)[None, :]
@@ -191,9 +199,7 @@ def _batch_norm_statistics_kernel(
     center = _to_channels(count * mean, owner, CHANNELS) / tl.maximum(total, 1.0)
     delta = mean - _to_columns(center, owner, CHANNELS)
     spread = _to_channels(m2 + count * delta * delta, owner, CHANNELS)
-    lane = tl.arange(0, CHANNELS)
-    channels = group * GROUP + lane
-    there = (lane < GROUP) & (channels < C)
+    channels, there = _channels(group, C, GROUP, CHANNELS)
     tl.store(partial_count_ptr + split * C + channels, total, mask=there)
     tl.store(partial_mean_ptr + split * C + channels, center, mask=there)
     tl.store(partial_m2_ptr + split * C + channels, spread, mask=there)
@@ -233,9 +239,7 @@ def _batch_norm_normalize_kernel(
     split = tl.program_id(1)
     splits = tl.num_programs(1)
     owner, channel, known = _columns(group, C, WIDTH, GROUP, BLOCK_COLUMNS)
-    lane = tl.arange(0, CHANNELS)
-    channels = group * GROUP + lane
-    there = (lane < GROUP) & (channels < C)
+    channels, there = _channels(group, C, GROUP, CHANNELS)
     if TRAINING:
         sets = tl.arange(0, SPLITS)[:, None] * C + channels[None, :]
         given = (tl.arange(0, SPLITS) < splits)[:, None] & there[None, :]
@@ -320,15 +324,14 @@ def _batch_norm_resident_forward_kernel(
     x = tl.where(mask, x - _to_columns(rest, owner, CHANNELS)[None, :], 0.0)
     m2 = _to_channels(tl.sum(x * x, 0), owner, CHANNELS)
     inv_std = _inverse_std(m2 / count, eps)
-    lane = tl.arange(0, CHANNELS)
-    channels = group * GROUP + lane
+    channels, there = _channels(group, C, GROUP, CHANNELS)
     _store_statistics(
         mean_ptr,
         inv_std_ptr,
         running_mean_ptr,
         running_var_ptr,
         channels,
-        (lane < GROUP) & (channels < C),
+        there,
         mean + rest,
         inv_std,
         m2 / (count - 1.0),
@@ -405,9 +408,7 @@ def _batch_norm_gradient_sums_kernel(
         deviations += tl.sum(deviation, 0)
         gradients += tl.sum(dy, 0)
         products += tl.sum(dy * deviation, 0)
-    lane = tl.arange(0, CHANNELS)
-    channels = group * GROUP + lane
-    there = (lane < GROUP) & (channels < C)
+    channels, there = _channels(group, C, GROUP, CHANNELS)
     place = split * C + channels
     tl.store(partial_deviation_ptr + place, _to_channels(deviations, owner, CHANNELS), mask=there)
     tl.store(partial_dy_ptr + place, _to_channels(gradients, owner, CHANNELS), mask=there)
@@ -446,9 +447,7 @@ def _batch_norm_input_gradient_kernel(
     split = tl.program_id(1)
     splits = tl.num_programs(1)
     owner, channel, known = _columns(group, C, WIDTH, GROUP, BLOCK_COLUMNS)
-    lane = tl.arange(0, CHANNELS)
-    channels = group * GROUP + lane
-    there = (lane < GROUP) & (channels < C)
+    channels, there = _channels(group, C, GROUP, CHANNELS)
     sets = tl.arange(0, SPLITS)[:, None] * C + channels[None, :]
     given = (tl.arange(0, SPLITS) < splits)[:, None] & there[None, :]
     deviations = tl.sum(tl.load(partial_deviation_ptr + sets, mask=given, other=0.0), 0)
@@ -521,9 +520,7 @@ def _batch_norm_resident_backward_kernel(
     deviation = tl.where(mask, deviation - rest[None, :], 0.0)
     dbias = _to_channels(tl.sum(dy, 0), owner, CHANNELS)
     product = _to_channels(tl.sum(dy * deviation, 0), owner, CHANNELS)
-    lane = tl.arange(0, CHANNELS)
-    channels = group * GROUP + lane
-    there = (lane < GROUP) & (channels < C)
+    channels, there = _channels(group, C, GROUP, CHANNELS)
     dweight = product * tl.load(inv_std_ptr + channels, mask=there, other=0.0).to(tl.float32)
     tl.store(dweight_ptr + channels, dweight, mask=there)
     tl.store(dbias_ptr + channels, dbias, mask=there)
