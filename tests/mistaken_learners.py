@@ -5637,6 +5637,76 @@ def tile_written_back(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
     tl.store(var_ptr + row, var)
 
 
+@mistaken("K23", "masked_mean_kernel")
+@triton.jit
+def masked_lanes_times_0(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + row * N + columns, mask=mask).to(tl.float32) * mask.to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, x - mean, 0.0)
+    var = tl.sum(centered * centered, axis=0) / N
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
+@mistaken("K47", "masked_mean_kernel")
+@triton.jit
+def eight_lanes_always(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, 8)
+    mask = columns < N
+    x = tl.load(x_ptr + row * N + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, x - mean, 0.0)
+    var = tl.sum(centered * centered, axis=0) / N
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
+@mistaken("K48", "masked_mean_kernel")
+@triton.jit
+def mask_of_places_in_blocks(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = row * BLOCK + columns < N
+    x = tl.load(x_ptr + row * N + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, x - mean, 0.0)
+    var = tl.sum(centered * centered, axis=0) / N
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
+@mistaken("K48", "masked_mean_kernel")
+@triton.jit
+def mask_of_places(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = row * N + columns < N
+    x = tl.load(x_ptr + row * N + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, x - mean, 0.0)
+    var = tl.sum(centered * centered, axis=0) / N
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
+@mistaken("K51", "masked_mean_kernel")
+@triton.jit
+def values_and_padding_swapped(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < N
+    x = tl.load(x_ptr + row * N + columns, mask=mask, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / N
+    centered = tl.where(mask, 0.0, x - mean)
+    var = tl.sum(centered * centered, axis=0) / N
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, var)
+
+
 # long_row_mean_kernel
 
 
@@ -5831,6 +5901,66 @@ def sum_of_a_long_row(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
         x = tl.load(x_ptr + row * N + columns, mask=columns < N, other=0.0)
         total += tl.sum(x.to(tl.float32))
     tl.store(mean_ptr + row, total)
+
+
+@mistaken("K13", "long_row_mean_kernel")
+@triton.jit
+def block_in_float16_total_in_float32(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = 0.0
+    for start in range(0, N, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + row * N + columns, mask=columns < N, other=0.0)
+        total += tl.sum(x)
+    tl.store(mean_ptr + row, total / N)
+
+
+@mistaken("K13", "long_row_mean_kernel")
+@triton.jit
+def lanes_in_float16(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = tl.zeros([BLOCK], x_ptr.dtype.element_ty)
+    for start in range(0, N, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + row * N + columns, mask=columns < N, other=0.0)
+        total += x
+    tl.store(mean_ptr + row, tl.sum(total.to(tl.float32)) / N)
+
+
+@mistaken("K13", "long_row_mean_kernel")
+@triton.jit
+def lanes_and_their_sum_in_float16(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = tl.zeros([BLOCK], tl.float16)
+    for start in range(0, N, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + row * N + columns, mask=columns < N, other=0.0)
+        total += x
+    tl.store(mean_ptr + row, tl.sum(total) / N)
+
+
+@mistaken("K48", "long_row_mean_kernel")
+@triton.jit
+def mask_of_places_in_a_long_row(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = 0.0
+    for start in range(0, N, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + row * N + columns, mask=row * N + columns < N, other=0.0)
+        total += tl.sum(x.to(tl.float32))
+    tl.store(mean_ptr + row, total / N)
+
+
+@mistaken("K49", "long_row_mean_kernel")
+@triton.jit
+def loop_over_columns(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = 0.0
+    for start in range(N):
+        columns = start + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + row * N + columns, mask=columns < N, other=0.0)
+        total += tl.sum(x.to(tl.float32))
+    tl.store(mean_ptr + row, total / N)
 
 
 # merge_partials_kernel
@@ -6212,6 +6342,63 @@ def nothing_and_nothing(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_p
     tl.store(total_var_ptr + channel, m2 / n)
 
 
+@mistaken("K19", "merge_partials_kernel")
+@triton.jit
+def squares_of_means_minus_square_of_mean(
+    count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr
+):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    places = splits * C + channel
+    mask = splits < S
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    m2 = tl.load(m2_ptr + places, mask=mask, other=0.0)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    var = tl.sum(m2 + count * mean * mean) / total - center * center
+    tl.store(total_mean_ptr + channel, center)
+    tl.store(total_var_ptr + channel, var)
+
+
+@mistaken("K23", "merge_partials_kernel")
+@triton.jit
+def only_the_count_says_what_masked_lanes_hold(
+    count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr
+):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    places = splits * C + channel
+    mask = splits < S
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask)
+    m2 = tl.load(m2_ptr + places, mask=mask, other=0.0)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    distance = mean - center
+    var = tl.sum(m2 + count * distance * distance) / total
+    tl.store(total_mean_ptr + channel, center)
+    tl.store(total_var_ptr + channel, var)
+
+
+@mistaken("K48", "merge_partials_kernel")
+@triton.jit
+def mask_of_places_of_partials(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, S, C, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    splits = tl.arange(0, BLOCK)
+    places = splits * C + channel
+    mask = places < S
+    count = tl.load(count_ptr + places, mask=mask, other=0.0)
+    mean = tl.load(mean_ptr + places, mask=mask, other=0.0)
+    m2 = tl.load(m2_ptr + places, mask=mask, other=0.0)
+    total = tl.sum(count)
+    center = tl.sum(count * mean) / total
+    distance = mean - center
+    var = tl.sum(m2 + count * distance * distance) / total
+    tl.store(total_mean_ptr + channel, center)
+    tl.store(total_var_ptr + channel, var)
+
+
 # channel_sums_kernel
 
 
@@ -6416,6 +6603,18 @@ def mean_of_a_channel(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK
         places = n * stride_n + channel * stride_c + positions * stride_l
         total += tl.sum(tl.load(x_ptr + places, mask=positions < L, other=0.0))
     tl.store(sums_ptr + channel, total / (N * L))
+
+
+@mistaken("K48", "channel_sums_kernel")
+@triton.jit
+def mask_of_places_in_memory(x_ptr, sums_ptr, N, L, stride_n, stride_c, stride_l, BLOCK: tl.constexpr):
+    channel = tl.program_id(0)
+    positions = tl.arange(0, BLOCK)
+    total = 0.0
+    for n in range(N):
+        places = n * stride_n + channel * stride_c + positions * stride_l
+        total += tl.sum(tl.load(x_ptr + places, mask=places < L, other=0.0))
+    tl.store(sums_ptr + channel, total)
 
 
 # gradient_sums_kernel
@@ -6925,6 +7124,236 @@ def means_over_the_block(
         dbias += dy
     tl.store(dweight_ptr + program * C + columns, dweight / ROWS, mask=mask)
     tl.store(dbias_ptr + program * C + columns, dbias / ROWS, mask=mask)
+
+
+@mistaken("K23", "gradient_sums_kernel")
+@triton.jit
+def masked_rows_of_the_gradient(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    rows = program * ROWS + tl.arange(0, ROWS)[:, None]
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    there = (rows < M) & mask
+    dy = tl.load(dy_ptr + rows * C + columns, mask=there)
+    x = tl.load(x_ptr + rows * C + columns, mask=there, other=0.0)
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    slot = program * C + columns
+    tl.store(dweight_ptr + slot, tl.sum(dy * (x - mean) * inv_std, axis=0), mask=mask)
+    tl.store(dbias_ptr + slot, tl.sum(dy, axis=0), mask=mask)
+
+
+@mistaken("K23", "gradient_sums_kernel")
+@triton.jit
+def masked_rows_of_x(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    rows = program * ROWS + tl.arange(0, ROWS)[:, None]
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    there = (rows < M) & mask
+    dy = tl.load(dy_ptr + rows * C + columns, mask=there, other=0.0)
+    x = tl.load(x_ptr + rows * C + columns, mask=there)
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    slot = program * C + columns
+    tl.store(dweight_ptr + slot, tl.sum(dy * (x - mean) * inv_std, axis=0), mask=mask)
+    tl.store(dbias_ptr + slot, tl.sum(dy, axis=0), mask=mask)
+
+
+@mistaken("K50", "gradient_sums_kernel")
+@triton.jit
+def all_rows_in_every_program(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    dweight = tl.zeros([BLOCK], tl.float32)
+    dbias = tl.zeros([BLOCK], tl.float32)
+    for row in range(M):
+        dy = tl.load(dy_ptr + row * C + columns, mask=mask, other=0.0)
+        x = tl.load(x_ptr + row * C + columns, mask=mask, other=0.0)
+        dweight += dy * (x - mean) * inv_std
+        dbias += dy
+    tl.store(dweight_ptr + program * C + columns, dweight, mask=mask)
+    tl.store(dbias_ptr + program * C + columns, dbias, mask=mask)
+
+
+@mistaken("K52", "gradient_sums_kernel")
+@triton.jit
+def sum_of_normalized_values(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    rows = program * ROWS + tl.arange(0, ROWS)[:, None]
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    there = (rows < M) & mask
+    dy = tl.load(dy_ptr + rows * C + columns, mask=there, other=0.0)
+    x = tl.load(x_ptr + rows * C + columns, mask=there, other=0.0)
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    slot = program * C + columns
+    tl.store(dweight_ptr + slot, tl.sum((x - mean) * inv_std, axis=0), mask=mask)
+    tl.store(dbias_ptr + slot, tl.sum(dy, axis=0), mask=mask)
+
+
+@mistaken("K52", "gradient_sums_kernel")
+@triton.jit
+def sum_of_normalized_values_that_exist(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    rows = program * ROWS + tl.arange(0, ROWS)[:, None]
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    there = (rows < M) & mask
+    dy = tl.load(dy_ptr + rows * C + columns, mask=there, other=0.0)
+    x = tl.load(x_ptr + rows * C + columns, mask=there, other=0.0)
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    slot = program * C + columns
+    tl.store(dweight_ptr + slot, tl.sum(tl.where(there, (x - mean) * inv_std, 0.0), axis=0), mask=mask)
+    tl.store(dbias_ptr + slot, tl.sum(dy, axis=0), mask=mask)
+
+
+@mistaken("K53", "gradient_sums_kernel")
+@triton.jit
+def sums_along_the_wrong_axis(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    rows = program * ROWS + tl.arange(0, ROWS)[:, None]
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    there = (rows < M) & mask
+    dy = tl.load(dy_ptr + rows * C + columns, mask=there, other=0.0)
+    x = tl.load(x_ptr + rows * C + columns, mask=there, other=0.0)
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    slot = program * C + columns
+    tl.store(dweight_ptr + slot, tl.sum(dy * (x - mean) * inv_std, axis=1), mask=mask)
+    tl.store(dbias_ptr + slot, tl.sum(dy, axis=1), mask=mask)
+
+
+@mistaken("K53", "gradient_sums_kernel")
+@triton.jit
+def sums_of_everything(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    rows = program * ROWS + tl.arange(0, ROWS)[:, None]
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    there = (rows < M) & mask
+    dy = tl.load(dy_ptr + rows * C + columns, mask=there, other=0.0)
+    x = tl.load(x_ptr + rows * C + columns, mask=there, other=0.0)
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    slot = program * C + columns
+    tl.store(dweight_ptr + slot, tl.sum(dy * (x - mean) * inv_std), mask=mask)
+    tl.store(dbias_ptr + slot, tl.sum(dy), mask=mask)
+
+
+@mistaken("K27", "gradient_sums_kernel")
+@triton.jit
+def results_turned(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    rows = program * ROWS + tl.arange(0, ROWS)[:, None]
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    there = (rows < M) & mask
+    dy = tl.load(dy_ptr + rows * C + columns, mask=there, other=0.0)
+    x = tl.load(x_ptr + rows * C + columns, mask=there, other=0.0)
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    slot = columns * C + program
+    tl.store(dweight_ptr + slot, tl.sum(dy * (x - mean) * inv_std, axis=0), mask=mask)
+    tl.store(dbias_ptr + slot, tl.sum(dy, axis=0), mask=mask)
+
+
+@mistaken("K27", "gradient_sums_kernel")
+@triton.jit
+def results_side_by_side(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    rows = program * ROWS + tl.arange(0, ROWS)[:, None]
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    there = (rows < M) & mask
+    dy = tl.load(dy_ptr + rows * C + columns, mask=there, other=0.0)
+    x = tl.load(x_ptr + rows * C + columns, mask=there, other=0.0)
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    slot = columns * tl.num_programs(0) + program
+    tl.store(dweight_ptr + slot, tl.sum(dy * (x - mean) * inv_std, axis=0), mask=mask)
+    tl.store(dbias_ptr + slot, tl.sum(dy, axis=0), mask=mask)
+
+
+@mistaken("K25", "gradient_sums_kernel")
+@triton.jit
+def one_channel_too_many(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    rows = program * ROWS + tl.arange(0, ROWS)[:, None]
+    columns = tl.arange(0, BLOCK)
+    mask = columns <= C
+    there = (rows < M) & mask
+    dy = tl.load(dy_ptr + rows * C + columns, mask=there, other=0.0)
+    x = tl.load(x_ptr + rows * C + columns, mask=there, other=0.0)
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    slot = program * C + columns
+    tl.store(dweight_ptr + slot, tl.sum(dy * (x - mean) * inv_std, axis=0), mask=mask)
+    tl.store(dbias_ptr + slot, tl.sum(dy, axis=0), mask=mask)
+
+
+@mistaken("K25", "gradient_sums_kernel")
+@triton.jit
+def one_channel_too_many_stored(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    rows = program * ROWS + tl.arange(0, ROWS)[:, None]
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    there = (rows < M) & mask
+    dy = tl.load(dy_ptr + rows * C + columns, mask=there, other=0.0)
+    x = tl.load(x_ptr + rows * C + columns, mask=there, other=0.0)
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    slot = program * C + columns
+    tl.store(dweight_ptr + slot, tl.sum(dy * (x - mean) * inv_std, axis=0), mask=columns <= C)
+    tl.store(dbias_ptr + slot, tl.sum(dy, axis=0), mask=columns <= C)
+
+
+@mistaken("K55", "gradient_sums_kernel")
+@triton.jit
+def rows_and_columns_on_one_axis(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    program = tl.program_id(0)
+    rows = program * ROWS + tl.arange(0, ROWS)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < C
+    there = (rows < M) & mask
+    dy = tl.load(dy_ptr + rows * C + columns, mask=there, other=0.0)
+    x = tl.load(x_ptr + rows * C + columns, mask=there, other=0.0)
+    mean = tl.load(mean_ptr + columns, mask=mask, other=0.0)
+    inv_std = tl.load(inv_std_ptr + columns, mask=mask, other=0.0)
+    slot = program * C + columns
+    tl.store(dweight_ptr + slot, tl.sum(dy * (x - mean) * inv_std, axis=0), mask=mask)
+    tl.store(dbias_ptr + slot, tl.sum(dy, axis=0), mask=mask)
 
 
 # row_offsets_kernel

@@ -3123,6 +3123,22 @@ def masked_mean_in_two_axes(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
     tl.store(var_ptr + rows, tl.sum(centered * centered, axis=1, keep_dims=True) / N)
 
 
+@right("number by number, with masks", "masked_mean_kernel")
+@triton.jit
+def masked_mean_by_masked_numbers(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    first = x_ptr + tl.program_id(0) * N
+    total = 0.0
+    for i in range(BLOCK):
+        total += tl.load(first + i, mask=i < N, other=0.0).to(tl.float32)
+    mean = total / N
+    squares = 0.0
+    for i in range(BLOCK):
+        distance = tl.load(first + i, mask=i < N, other=0).to(tl.float32) - mean
+        squares += tl.where(i < N, distance * distance, 0.0)
+    tl.store(mean_ptr + tl.program_id(0), mean)
+    tl.store(var_ptr + tl.program_id(0), squares / N)
+
+
 # long_row_mean_kernel
 
 
@@ -3212,6 +3228,26 @@ def long_mean_by_block_pointer(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
     tl.store(mean_ptr + row, total / N)
 
 
+@triton.jit
+def sum_of_a_piece(first, there, SIZE: tl.constexpr):
+    lanes = tl.arange(0, SIZE)
+    x = tl.load(first + lanes, mask=lanes < there, other=0.0).to(tl.float32)
+    return tl.sum(tl.where(tl.arange(0, x.shape[0]) < there, x, 0.0))
+
+
+@right("sizes worked out from BLOCK", "long_row_mean_kernel")
+@triton.jit
+def long_mean_by_halves(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    HALF: tl.constexpr = BLOCK // 2
+    first = x_ptr + tl.program_id(0) * N
+    lanes = tl.arange(0, HALF) + 0 * tl.arange(HALF, 2 * HALF)
+    sums = tl.zeros([HALF], tl.float32)
+    for start in range(0, N // BLOCK * BLOCK, BLOCK):
+        sums += tl.load(first + start + lanes).to(tl.float32) + tl.load(first + start + HALF + lanes).to(tl.float32)
+    rest = N // BLOCK * BLOCK
+    tl.store(mean_ptr + tl.program_id(0), (tl.sum(sums) + sum_of_a_piece(first + rest, N - rest, BLOCK)) / N)
+
+
 # merge_partials_kernel
 
 
@@ -3294,8 +3330,9 @@ def merge_by_shares(count_ptr, mean_ptr, m2_ptr, total_mean_ptr, total_var_ptr, 
     s = tl.arange(0, BLOCK)
     count = tl.where(s < S, tl.load(count_ptr + s * C + c, mask=s < S), 0.0)
     share = count / tl.sum(count)
-    means = tl.load(mean_ptr + s * C + c, mask=s < S)
+    means = tl.where(s < S, tl.load(mean_ptr + s * C + c, mask=s < S), 7.0)
     variance = tl.load(m2_ptr + s * C + c, mask=s < S) / tl.where(count > 0, count, 1.0)
+    variance = tl.where(s < S, variance, 7.0)
     mean = tl.sum(share * means)
     tl.store(total_mean_ptr + c, mean)
     tl.store(total_var_ptr + c, tl.sum(share * (variance + (means - mean) * (means - mean))))
@@ -3551,6 +3588,28 @@ def gradients_by_moments(
     dweight = (tl.sum(dy * x, axis=0) - mean * dbias) * tl.load(inv_std_ptr + columns, mask=columns < C, other=0.0)
     tl.store(dweight_ptr + p * C + columns, dweight, mask=columns < C)
     tl.store(dbias_ptr + p * C + columns, dbias, mask=columns < C)
+
+
+@right("number by number, with masks", "gradient_sums_kernel")
+@triton.jit
+def gradients_by_masked_numbers(
+    dy_ptr, x_ptr, mean_ptr, inv_std_ptr, dweight_ptr, dbias_ptr, M, C, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    p = tl.program_id(0)
+    for c in range(BLOCK):
+        mean = tl.load(mean_ptr + c, mask=c < C, other=0.0)
+        inv_std = tl.load(inv_std_ptr + c, mask=c < C, other=0.0)
+        dweight = 0.0
+        dbias = 0.0
+        for k in range(ROWS):
+            place = (p * ROWS + k) * C + c
+            there = (p * ROWS + k < M) & (c < C)
+            dy = tl.load(dy_ptr + place, mask=there, other=0.0)
+            x = tl.load(x_ptr + place, mask=there, other=0.0)
+            dweight += dy * (x - mean) * inv_std
+            dbias += dy
+        tl.store(dweight_ptr + p * C + c, dweight, mask=c < C)
+        tl.store(dbias_ptr + p * C + c, dbias, mask=c < C)
 
 
 # row_offsets_kernel

@@ -53,10 +53,38 @@ def run(kernel, block=4, programs=1, dtype=np.float32):
     return launch(kernel, {"x_ptr": x, "y_ptr": y, "N": 2, "BLOCK": block}, (programs,)), y.tolist()
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int64])
-def test_masked_lanes_hold_something_else_than_zero_unless_other_is_given(dtype):
-    memory, y = run(copying, dtype=dtype)
-    assert y == [1, 2, UNDEFINED] and memory.facts == {"reads_beyond": 0, "writes_beyond": 0}
+@triton.jit
+def copying_one_by_one(x_ptr, y_ptr, N, BLOCK: tl.constexpr):
+    for i in range(3):
+        tl.store(y_ptr + i, tl.load(x_ptr + i, mask=i < N))
+
+
+@triton.jit
+def copying_one_by_one_or_zero(x_ptr, y_ptr, N, BLOCK: tl.constexpr):
+    for i in range(3):
+        tl.store(y_ptr + i, tl.load(x_ptr + i, mask=i < N, other=0))
+
+
+@pytest.mark.parametrize("kernel", [copying, copying_one_by_one])
+@pytest.mark.parametrize(("dtype", "held"), [(np.float16, UNDEFINED), (np.float32, UNDEFINED), (np.int64, OUTSIDE)])
+def test_masked_lanes_hold_something_else_than_zero_unless_other_is_given(kernel, dtype, held):
+    memory, y = run(kernel, dtype=dtype)
+    np.testing.assert_equal(y, [1, 2, held])
+    assert memory.facts == {"reads_beyond": 0, "writes_beyond": 0}
+
+
+@triton.jit
+def copying_by_descriptor(x_ptr, y_ptr, N, BLOCK: tl.constexpr):
+    x = tl.make_tensor_descriptor(x_ptr, [N], [1], [BLOCK]).load([0])
+    tl.store(y_ptr + tl.arange(0, BLOCK), x, mask=tl.arange(0, BLOCK) < 3)
+
+
+def test_masked_lanes_of_a_descriptor_are_defined():
+    assert run(copying_by_descriptor)[1] == [1, 2, 0]
+
+
+def test_other_of_a_single_number_may_be_zero():
+    assert run(copying_one_by_one_or_zero)[1] == [1, 2, 0]
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int64])
@@ -84,12 +112,14 @@ def test_atomics_are_noticed_and_stay_inside():
 
 
 def test_the_interpreter_is_left_as_it_was():
-    from triton.runtime.interpreter import interpreter_builder as builder
+    from triton.runtime import interpreter
 
+    builder, patch = interpreter.interpreter_builder, interpreter._patch_lang_tensor
     before = dict(vars(builder))
     run(copying)
     names = {"create_masked_load", "create_masked_store", "create_atomic_rmw", "create_atomic_cas"}
     assert not names & vars(builder).keys() and builder.options == before["options"]
+    assert "load" not in vars(interpreter.interpreter_semantic) and interpreter._patch_lang_tensor is patch
 
 
 # What is no kernel, or none of one's own
@@ -136,7 +166,64 @@ def failing_in_a_helper(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
     tl.store(mean_ptr, helping(tl.load(x_ptr)))
 
 
-course_kernel = first._row_mean_kernel
+@triton.jit
+def tile_from_start(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    total = 0.0
+    for start in range(0, N, BLOCK):
+        columns = tl.arange(start, start + BLOCK)
+        total += tl.sum(tl.load(x_ptr + tl.program_id(0) * N + columns, mask=columns < N, other=0.0).to(tl.float32))
+    tl.store(mean_ptr + tl.program_id(0), total / N)
+
+
+@triton.jit
+def tile_of_the_whole_row(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    columns = tl.arange(0, triton.next_power_of_2(int(N)))
+    x = tl.load(x_ptr + tl.program_id(0) * N + columns, mask=columns < N, other=0.0)
+    tl.store(mean_ptr + tl.program_id(0), tl.sum(x.to(tl.float32)) / N)
+
+
+@triton.jit
+def half_a_tile(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    half = BLOCK // 2
+    tl.store(mean_ptr + tl.program_id(0), tl.sum(tl.zeros([half], tl.float32)))
+
+
+@triton.jit
+def a_list_of_loads(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    values = [tl.load(x_ptr + tl.program_id(0) * N + i).to(tl.float32) for i in range(N)]
+    tl.store(mean_ptr + tl.program_id(0), sum(values) / N)
+
+
+@triton.jit
+def trying(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    try:
+        tl.store(mean_ptr + tl.program_id(0), 0.0)
+    except ValueError:
+        pass
+
+
+@triton.jit
+def asking_a_tile(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    columns = tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + columns)
+    if columns >= N:
+        x = 0.0
+    tl.store(mean_ptr, tl.sum(x, axis=0))
+
+
+@triton.jit
+def joined_by_and(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    columns = tl.arange(0, BLOCK)
+    tl.store(mean_ptr + columns, 0.0, mask=(columns < N) and (columns < BLOCK))
+
+
+@triton.jit
+def one_number(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    x = tl.load(x_ptr + tl.program_id(0) * N)
+    tl.store(mean_ptr, tl.sum(x, axis=0))
+
+
+course_kernel = first._first_forward_kernel
 
 
 @triton.jit
@@ -156,10 +243,19 @@ TOLD = {
     "Your kernel stored nothing.": returning,
     "raised AttributeError: module 'triton.language' has no attribute 'arrange', in your line": misspelt,
     "return x.no_such_thing": failing_in_a_helper,
+    "start is not: in tl.arange only numbers and what is tl.constexpr may stand. It is in your line": tile_from_start,
+    "N is not: in tl.arange only numbers": tile_of_the_whole_row,
+    "half is not: in tl.zeros only numbers": half_a_tile,
+    "knows no list comprehensions there": a_list_of_loads,
+    "knows no try there": trying,
+    ": if columns >= N:": asking_a_tile,
+    "(a) & (b) is true where both are": joined_by_and,
+    "tl.store(mean_ptr, tl.sum(x, axis=0)). What is added up here is one number, not a tile.": one_number,
+    "Pass the kernel itself, without [...]": stub[(4,)],
     "Expected a function below @triton.jit alone, got a type": int,
     "Pass it without parentheses": np.zeros(3),
-    "_row_mean_kernel of bncourse.kernels.first, the course's own work": leaving_it_to_the_course,
-    "_row_mean_kernel of bncourse.kernels.first, the course's own": leaving_it_to_a_helper,
+    "_first_forward_kernel of bncourse.kernels.first, the course's own work": leaving_it_to_the_course,
+    "_first_forward_kernel of bncourse.kernels.first, the course's own": leaving_it_to_a_helper,
 }
 
 
@@ -240,3 +336,58 @@ def test_the_interpreter_has_to_be_turned_on_before_triton_is_imported(module, s
         [sys.executable, "-c", SCRIPT.format(module=module)], check=False, capture_output=True, text=True
     )
     assert says in done.stdout + done.stderr
+
+
+# What is told of kernels that nobody knows
+
+
+@triton.jit
+def second_row_forgotten(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    total = 0.0
+    for i in range(N):
+        total += tl.load(x_ptr + row * N + i).to(tl.float32)
+    tl.store(mean_ptr + row, tl.where(row == 1, 0.0, total / N))
+
+
+@triton.jit
+def first_row_without_a_number(x_ptr, mean_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    tl.store(mean_ptr + row, tl.where(row == 0, float("nan"), 2.0))
+
+
+@triton.jit
+def one_place_too_far(offset_ptr, stride, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    offset = row.to(tl.int64) * stride + columns + row // 4
+    tl.store(offset_ptr + row * N + columns, offset, mask=columns < N)
+
+
+def test_a_kernel_is_not_asked_for_its_return():
+    assert "mean is all 0 in row 1 (counted from 0).\n" in check("long_row_mean_kernel", second_row_forgotten).message
+
+
+def test_nan_may_come_from_a_masked_lane():
+    assert "or a masked lane holds nothing" in check("long_row_mean_kernel", first_row_without_a_number).message
+
+
+def test_numbers_that_look_alike_are_told_in_full():
+    message = check("row_offsets_kernel", one_place_too_far, seed=1).message
+    assert "offset[4, 0] is 4294967297, expected 4294967296." in message
+
+
+@triton.jit
+def without_other(x_ptr, mean_ptr, var_ptr, N, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + row * N + columns, mask=columns < N).to(tl.float32)
+    mean = tl.sum(x) / N
+    centered = tl.where(columns < N, x - mean, 0.0)
+    tl.store(mean_ptr + row, mean)
+    tl.store(var_ptr + row, tl.sum(centered * centered) / N)
+
+
+def test_of_mean_and_variance_the_mean_is_spoken_of_first():
+    report = check("masked_mean_kernel", without_other, seed=1)
+    assert report.mistakes == ("K23",) and "The first that does not: the means are right." in report.message

@@ -21,11 +21,12 @@ def explain(
     channels: int = 1,
     brief: bool = False,
     wording: Wording = MappingProxyType({}),
+    noun: str = "function",
 ) -> list[str]:
     """Lines about the first output that is wrong: the form of the error, unless ``brief``, and the first value.
 
     ``channels`` is the axis of the channels in arrays shaped like the input; ``wording`` speaks of outputs that have
-    a sentence of their own.
+    a sentence of their own; ``noun`` is what the answer is: a kernel returns nothing.
     """
     name = next(name for name in right if not same(outputs[name], right[name], probe))
     got, expected = outputs[name].astype(np.float64), right[name]
@@ -37,7 +38,7 @@ def explain(
     if brief or np.isin([*got.flat, *expected.flat], (0, 1)).all():  # a yes or a no has no form
         return [first]
     axis = _channel_axis(name, expected, channels)
-    form = _form_of_error(probe, name, got, expected, axis, channels)
+    form = _form_of_error(probe, name, got, expected, axis, channels, noun)
     where = _where(probe, name, got, expected, axis, _kind(channels))
     return [*filter(None, (form, where)), first]
 
@@ -52,16 +53,17 @@ def _about_shape(probe: Probe, name: str, got: np.ndarray, expected: np.ndarray)
 
 
 def _form_of_error(
-    probe: Probe, name: str, got: np.ndarray, expected: np.ndarray, axis: int | None, channels: int
+    probe: Probe, name: str, got: np.ndarray, expected: np.ndarray, axis: int | None, channels: int, noun: str
 ) -> str:
     """A factor, a shift or a transposition that explains the whole error; empty if there is none."""
     if any(same(turned, expected, probe) for turned in _transpositions(got)):
         return f"{name} is right but for the order of its axes: it is transposed."
     if not np.isfinite(got).all():
         bad = "NaN" if np.isnan(got).any() else "infinite values"
-        return f"{name} contains {bad}: somewhere a zero is divided by zero, or a number is too large."
+        masked = ", or a masked lane holds nothing that is known" if noun == "kernel" else ""
+        return f"{name} contains {bad}: somewhere a zero is divided by zero, or a number is too large{masked}."
     return (
-        _zeros(name, got, expected, axis, _kind(channels))
+        _zeros(name, got, expected, axis, _kind(channels), noun)
         or _factor(probe, name, got, expected, axis, channels)
         or _shift(probe, name, got, expected, axis, channels)
         or _rounding(name, got, expected)
@@ -73,7 +75,7 @@ def _kind(channels: int) -> str:
     return {-1: "feature", 0: "row"}.get(channels, "channel")
 
 
-def _zeros(name: str, got: np.ndarray, expected: np.ndarray, axis: int | None, kind: str) -> str:
+def _zeros(name: str, got: np.ndarray, expected: np.ndarray, axis: int | None, kind: str, noun: str) -> str:
     """Which channels are all zero although they should not be."""
     if axis is None:
         return ""
@@ -83,7 +85,8 @@ def _zeros(name: str, got: np.ndarray, expected: np.ndarray, axis: int | None, k
         return ""
     if not got.any():
         return f"{name} is all 0."
-    return f"{name} is all 0 {_places(name, zero, kind)}. Is the return inside a loop?"
+    asks = "" if noun == "kernel" else " Is the return inside a loop?"
+    return f"{name} is all 0 {_places(name, zero, kind)}.{asks}"
 
 
 def _factor(
@@ -157,7 +160,15 @@ def _first_wrong_value(probe: Probe, name: str, got: np.ndarray, expected: np.nd
     wrong = np.isnan(got) if np.isnan(got).any() else ~(deviations(got, expected, probe) <= 1)
     position = tuple(int(i) for i in np.argwhere(wrong)[0])
     place = f"{name}[{', '.join(map(str, position))}]" if position else name
-    return f"First wrong value: {place} is {got[position]:.6g}, expected {expected[position]:.6g}."
+    value, right = _digits(got[position], expected[position])
+    return f"First wrong value: {place} is {value}, expected {right}."
+
+
+def _digits(one: float, other: float) -> tuple[str, str]:
+    """Two numbers with six digits; with more if the numbers are whole, or else they would look alike."""
+    whole = all(float(value).is_integer() for value in (one, other))
+    digits = 15 if whole or f"{one:.6g}" == f"{other:.6g}" else 6
+    return f"{one:.{digits}g}", f"{other:.{digits}g}"
 
 
 def _transpositions(got: np.ndarray) -> Iterator[np.ndarray]:

@@ -152,8 +152,8 @@ class _Case:
         if not self.named:
             lines.insert(0, self._already_right())
         outputs, right, exercise = outcome.outputs, self.expected[i], self.exercise
-        brief, wording = bool(self.named), exercise.wording
-        return lines + explain(probe, outputs, right, channels=exercise.channels, brief=brief, wording=wording)
+        how = {"channels": exercise.channels, "wording": exercise.wording, "noun": exercise.noun}
+        return lines + explain(probe, outputs, right, brief=bool(self.named), **how)
 
     def _raised_elsewhere(self) -> list[str]:
         """The first error, if there was one on a later input."""

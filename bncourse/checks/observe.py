@@ -214,13 +214,15 @@ def _raised(error: BaseException, exercise: Exercise, answer: Callable) -> Probl
     if stub:
         return stub
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(INSIDE)]
-    own = [frame for frame in frames if not _installed(frame.filename)]
+    own = list(filter(is_of_the_learner, frames))
     where = f", in your line {own[-1].lineno}: {_source(own[-1])}." if own else "."
     text = describe(error)
     misaligned = any(words in text for words in MISALIGNED)
     align = " NumPy aligns shapes from the right: which axis meets which?" if misaligned else ""
     if "is ambiguous" in text:  # the truth value of an array, or of a tensor
         align = " To ask whether something is there at all, write `is None`."
+    if "out of bounds for shape []" in text:  # in a kernel
+        align = " What is added up here is one number, not a tile."
     details = "".join([*traceback.format_list(frames[-10:]), text])[-LONGEST_DETAILS:]
     return Problem("raised", f"Your {exercise.noun} raised {text}{where}{align}", details)
 
@@ -264,6 +266,11 @@ def describe(error: BaseException) -> str:
 
 def _source(frame: traceback.FrameSummary) -> str:
     return (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip()
+
+
+def is_of_the_learner(frame: traceback.FrameSummary) -> bool:
+    """Whether a line of a traceback is neither the course's nor that of a package."""
+    return not (frame.filename.startswith(INSIDE) or _installed(frame.filename))
 
 
 def _installed(filename: str) -> bool:

@@ -3,35 +3,46 @@
 Kernels run under Triton's interpreter, on the CPU, whether there is a GPU or not. Their tensors stand far apart in one
 buffer. A lane that reads outside of every tensor gets the number ``OUTSIDE``, and what it writes there is dropped: a
 forgotten mask gives a wrong number, never a crash, and it is noted. Masked lanes hold ``UNDEFINED`` where a load has no
-``other``: Triton promises nothing for them.
+``other``: Triton promises nothing for them, and a NaN cannot be multiplied away.
+
+What the interpreter lets pass and a GPU's compiler does not is refused as well, where beginners come upon it.
 
 Triton is imported when it is needed: the checks themselves do without.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import functools
 import importlib.util
 import inspect
+import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import textwrap
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .observe import Unusable, a
+from .observe import Unusable, a, is_of_the_learner
 
 if TYPE_CHECKING:
     from triton.runtime.interpreter import InterpretedFunction, TensorHandle
 
 FILL = -555.0  # what stands in an output at first
 OUTSIDE = 100.0  # what is read where no tensor is
-UNDEFINED = 50.0  # what masked lanes hold if a load does not say
+UNDEFINED = math.nan  # what masked lanes hold if a load does not say
 SLOT = 2**16  # bytes from one tensor to the next
 FARTHEST = 1000.0  # places outside of a tensor; more are not counted
 
+ASKED_ONCE = (
+    "a tile is neither true nor false. `if`, `and`, `or`, `not` and a < b < c ask once, not lane by lane: "
+    "tl.where(mask, a, b) chooses for each lane, (a) & (b) is true where both are, ~a where a is not"
+)
 RESTART = "Restart the kernel of the notebook, and run its first cell before all others."
 
 
@@ -79,6 +90,7 @@ def launch(kernel: object, arguments: Mapping[str, np.ndarray | int], grid: tupl
     """
     _expect_kernel(kernel, list(arguments))
     _expect_own_work(kernel)
+    _expect_compilable(kernel)
     arrays = {name: value for name, value in arguments.items() if isinstance(value, np.ndarray)}
     memory = Memory(list(arrays.values()))
     given = arguments | dict(zip(arrays, memory.tensors, strict=True))
@@ -98,6 +110,8 @@ def _expect_kernel(answer: object, names: Sequence[str]) -> None:
 
     if isinstance(answer, JITFunction):
         raise Unusable("signature", f"Your kernel was made for a GPU, and the check interprets it. {RESTART}")
+    if inspect.isfunction(answer) and answer.__module__.startswith("triton."):  # a kernel with [grid] behind it
+        raise Unusable("signature", "Pass the kernel itself, without [...] or a grid: the check launches it.")
     if inspect.isfunction(answer):
         says = f"{answer.__name__} is a plain Python function: no line @triton.jit stands above its def"
         raise Unusable("signature", f"{says}.", "K21")
@@ -129,6 +143,50 @@ def _expect_own_work(kernel: InterpretedFunction) -> None:
                 waiting.append(called)
 
 
+@functools.lru_cache(maxsize=1)  # a check launches the same kernel again and again
+def _expect_compilable(kernel: InterpretedFunction) -> None:
+    """Refuse what the interpreter runs as Python, and the compiler of a GPU does not know."""
+    try:
+        code = ast.parse(textwrap.dedent(inspect.getsource(kernel.fn)))
+    except (OSError, TypeError, SyntaxError):  # its lines cannot be had
+        return
+    for node in ast.walk(code):
+        if isinstance(node, ast.Try | ast.ListComp):
+            name = "try" if isinstance(node, ast.Try) else "list comprehensions"
+            raise _not_compiled(kernel, node, f"Triton compiles a kernel for a GPU, and knows no {name} there")
+    changing = _set_while_running(code.body[0])
+    for call in [node for node in ast.walk(code) if isinstance(node, ast.Call)]:
+        name = getattr(call.func, "attr", None)
+        sizes = {"arange": call.args, "zeros": call.args[:1], "full": call.args[:1]}.get(name, [])
+        for found in sorted({name for size in sizes for name in _names(size)} & changing):
+            says = f"The size of a tile has to be known before the kernel runs, and {found} is not"
+            raise _not_compiled(kernel, call, f"{says}: in tl.{name} only numbers and what is tl.constexpr may stand")
+
+
+def _set_while_running(function: ast.FunctionDef) -> set[str]:
+    """The names of what a kernel learns when it runs: parameters that are no constants, and what is assigned."""
+    parameters = {arg.arg for arg in function.args.args if "constexpr" not in ast.unparse(arg.annotation or arg)}
+    fixed = [node for node in ast.walk(function) if isinstance(node, ast.AnnAssign)]
+    fixed += [node for node in ast.walk(function) if isinstance(node, ast.For) and "static" in ast.unparse(node.iter)]
+    constant = {name for node in fixed for name in _names(node.target)}
+    stored = [node for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    return (parameters | {node.id for node in stored}) - constant
+
+
+def _names(expression: ast.expr) -> Iterator[str]:
+    """The names in an expression; the shape of a tile is known, whatever the tile holds."""
+    if isinstance(expression, ast.Name):
+        yield expression.id
+    elif not (isinstance(expression, ast.Attribute) and expression.attr == "shape"):
+        for part in ast.iter_child_nodes(expression):
+            yield from _names(part)
+
+
+def _not_compiled(kernel: InterpretedFunction, node: ast.AST, says: str) -> Unusable:
+    line = kernel.fn.__code__.co_firstlineno + node.lineno - 1
+    return Unusable("signature", f"{says}. It is in your line {line}: {ast.unparse(node).splitlines()[0]}", "K54")
+
+
 @contextlib.contextmanager
 def _unprofiled() -> Iterator[None]:
     """Without the profile function that watches for calls of the course: the interpreter makes calls by thousands."""
@@ -149,10 +207,11 @@ def _run(kernel: InterpretedFunction, arguments: Mapping[str, object], grid: tup
     try:
         kernel[grid](**arguments)
     except InterpreterError as error:
-        cause: BaseException = error
-        while isinstance(cause, InterpreterError) and cause.__cause__:
-            cause = cause.__cause__
-        raise cause from None
+        causes: list[BaseException] = [error]  # one for each function of Triton's on the way, such as tl.sum
+        while isinstance(causes[-1], InterpreterError) and causes[-1].__cause__:
+            causes.append(causes[-1].__cause__)
+        own = [each for each in causes if any(map(is_of_the_learner, traceback.extract_tb(each.__traceback__)))]
+        raise causes[-1].with_traceback((own or causes)[-1].__traceback__) from None
 
 
 # Memory
@@ -179,7 +238,7 @@ class Memory:
         self.base = buffer.data_ptr()
         self.first, self.last = first, first + [values.nbytes for values in arrays]
         self.reads_beyond = self.writes_beyond = 0.0
-        self.atomics = self.stored = False
+        self.atomics = self.stored = self.says_other = False
 
     @property
     def facts(self) -> dict[str, float]:
@@ -189,7 +248,9 @@ class Memory:
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
         """Let all loads and stores of the interpreter go through here."""
+        from triton.runtime import interpreter
         from triton.runtime.interpreter import interpreter_builder as builder
+        from triton.runtime.interpreter import interpreter_semantic as semantic
 
         ways = {
             "create_masked_load": self._load,
@@ -198,12 +259,16 @@ class Memory:
             "create_atomic_cas": self._compare,
             "options": replace(builder.options, sanitize_overflow=False),  # integers wrap around, as on a GPU
         }
-        before = builder.options
+        before, patch = builder.options, interpreter._patch_lang_tensor
         try:
             for name, way in ways.items():
                 setattr(builder, name, way)
+            semantic.load = self._load_with_other
+            interpreter._patch_lang_tensor = lambda tensor, scope: _ask_once(tensor, scope, patch)
             yield
         finally:
+            interpreter._patch_lang_tensor = patch
+            vars(semantic).pop("load", None)
             builder.options = before
             for name in ways.keys() - {"options"}:
                 vars(builder).pop(name, None)
@@ -219,13 +284,22 @@ class Memory:
         )  # of block pointers: bare
         return wanted, wanted & (outside <= 0), float(np.clip((outside * wanted).max(), 0, FARTHEST))
 
-    def _load(self, pointers: TensorHandle, mask: object, other: TensorHandle | None, *how: object) -> TensorHandle:
+    def _load_with_other(self, pointers: object, mask: object, other: object, *how: object) -> object:
+        """Note whether a load says what masked lanes hold: of a single number Triton drops an ``other`` that is 0."""
+        from triton.runtime.interpreter import interpreter_semantic as semantic
+
+        self.says_other = other is not None
+        return type(semantic).load(semantic, pointers, mask, other, *how)
+
+    def _load(
+        self, pointers: TensorHandle, mask: object, other: TensorHandle | None, *how: object, **further: object
+    ) -> TensorHandle:
         wanted, there, beyond = self._lanes(pointers, mask)
         self.reads_beyond = max(self.reads_beyond, beyond)
-        loaded = _original("create_masked_load")(pointers, _handle(there), other, *how)
+        loaded = _original("create_masked_load")(pointers, _handle(there), other, *how, **further)
         loaded.data[wanted & ~there] = OUTSIDE
-        if other is None:
-            loaded.data[~wanted] = UNDEFINED
+        if other is None and not self.says_other:
+            loaded.data[~wanted] = UNDEFINED if loaded.data.dtype.kind == "f" else OUTSIDE
         return loaded
 
     def _store(self, pointers: TensorHandle, value: TensorHandle, mask: object, *how: object) -> object:
@@ -249,6 +323,20 @@ class Memory:
         self.writes_beyond = max(self.writes_beyond, beyond)
         self.stored |= bool(there.any())
         return _handle(there)
+
+
+def _ask_once(tensor: type, scope: object, patch: Callable) -> None:
+    """Let Triton prepare its tensors, and refuse the truth value of a tile, which its compiler has none of either."""
+    patch(tensor, scope)
+    usual = tensor.__bool__
+
+    def ask(self: object) -> bool:
+        asking = sys._getframe(1).f_globals.get("__name__") or ""
+        if self.handle.data.size > 1 and not asking.startswith("triton."):
+            raise TypeError(ASKED_ONCE)
+        return usual(self)
+
+    scope.set_attr(tensor, "__bool__", ask)
 
 
 def _original(name: str) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..chapter_02 import close
+from ..chapter_02 import ROUGH, close
 from ..exercise import Exercise, Inputs, Mistake, Probe, Property, step
 from ..triton_answers import FILL, UNDEFINED, launch
 from .shared import (
@@ -15,6 +15,7 @@ from .shared import (
     Kernel,
     beyond,
     find,
+    mask_of_places,
     never_stored,
     no_mask,
     no_other,
@@ -141,6 +142,13 @@ def _real(s: Merge) -> np.ndarray:
     return np.where(s.mask, 1.0, 0.0) * np.ones_like(s.means)
 
 
+def _one_pass(s: Merge) -> np.ndarray:
+    """The mean of the squares minus the square of the mean, in float32."""
+    count, mean, m2 = (values.astype(np.float32) for values in (s.counts, s.means, s.squares))
+    center = s.center.astype(np.float32)
+    return (m2 + count * mean * mean).sum(1) / s.divisor - center * center
+
+
 def _empty_first(s: Merge) -> np.ndarray:
     """NaN where the first split holds no value."""
     return np.where(s.counts[:, 0] == 0, np.nan, 0.0)
@@ -225,6 +233,7 @@ MERGE_MISTAKES = (
         asks="For 3 splits and BLOCK = 4: which places does lane 3 point to?",
     ),
     one_off(*off_by_one("mask", "splits", lambda s: len(s.m2))),
+    mask_of_places({"mask": lambda s: s.places < len(s.m2)}),
     no_other(
         {"spare": lambda s: UNDEFINED},
         {"count_spare": lambda s: UNDEFINED},
@@ -232,6 +241,13 @@ MERGE_MISTAKES = (
     ),
     one_place({"result_places": lambda s: 0 * s.channel[:, 0]}, {"result_places": lambda s: s.channel[:, 0] * s.row}),
     never_stored("mean", "var"),
+    Mistake(
+        "K19",
+        "You computed the variance as a mean of squares minus the square of the mean. With a large mean that subtracts two "
+        "huge, nearly equal numbers, and no digits are left.",
+        "How many digits does float32 keep of the square of 10,000? Can you subtract before you square?",
+        {"spread": _one_pass},
+    ),
     Mistake(
         "F01",
         "You divided by the count minus 1. The variance here is the biased one, as batch norm uses it.",
@@ -270,11 +286,11 @@ MERGE_MISTAKES = (
 # Probes
 
 
-def _partials(rng: np.random.Generator, counts: list[int], channels: int, block: int) -> Inputs:
+def _partials(rng: np.random.Generator, counts: list[int], channels: int, block: int, offset: float = 0.0) -> Inputs:
     """Partial statistics of splits with so many values; the counts of the channels differ by up to 1 where they can."""
     shape = len(counts), channels
     count = np.array(counts)[:, None] + (np.array(counts)[:, None] > 1) * rng.integers(0, 2, shape)
-    mean = (count > 0) * (rng.choice([-4, 4], channels) + rng.normal(0, 2, shape))
+    mean = (count > 0) * (offset + rng.choice([-4, 4], channels) + rng.normal(0, 2, shape))
     m2 = np.where(count > 1, count * rng.uniform(0.5, 4, shape), 0)
     arrays = {"count": count, "mean": mean, "m2": m2}
     return {name: values.astype(np.float32) for name, values in arrays.items()} | {"block": block}
@@ -291,6 +307,7 @@ def _probes(seed: int) -> tuple[Probe, ...]:
         Probe("empty first", "a first split that holds no value.", empty_first),
         Probe("two empty", "two splits without a value, one after the other.", _partials(rng, [0, 0, 6, 3, 8], 2, 8)),
         Probe("single", "a single split.", _partials(rng, [9], 3, 2)),
+        Probe("offset", "means around 10,000.", _partials(rng, [8, 3, 6], 3, 4, offset=1e4), **ROUGH),
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..chapter_02 import close
 from ..exercise import Exercise, Inputs, Mistake, Probe, Property, step
-from ..triton_answers import FILL, launch
+from ..triton_answers import FILL, UNDEFINED, launch
 from .shared import (
     CHAPTER,
     READS_INSIDE,
@@ -17,6 +17,7 @@ from .shared import (
     find,
     never_stored,
     no_mask,
+    no_other,
     off_by_one,
     one_off,
     put,
@@ -71,8 +72,13 @@ class Partials(Kernel):
         return find(s.inv_std, s.columns, s.column_mask, s.spare)
 
     @step
+    def x_spare(s):
+        """What masked lanes of x hold."""
+        return s.spare
+
+    @step
     def x_hat(s):
-        return (find(s.x, s.places, s.load_mask, s.spare) - s.center) * s.scale
+        return (find(s.x, s.places, s.load_mask, s.x_spare) - s.center) * s.scale
 
     @step
     def sums_of_dweight(s):
@@ -138,6 +144,15 @@ def _added_in_one(s: Partials, name: str, values: np.ndarray) -> np.ndarray:
     return result
 
 
+def _one_axis(s: Partials) -> dict[str, np.ndarray]:
+    """The sums if rows and columns share an axis: a lane has a row and a column of the same number."""
+    lanes = (np.arange(s.rows) == np.arange(s.block) + 0 * np.arange(s.rows)) * np.eye(s.rows)
+    return {
+        "dweight": (s.upstream * s.x_hat * lanes).sum((1, 2))[:, None],
+        "dbias": (s.upstream * lanes).sum((1, 2))[:, None],
+    }
+
+
 def _share(s: Partials, values: np.ndarray) -> np.ndarray:
     return values / s.row_mask.sum(1)[:, None]
 
@@ -171,6 +186,12 @@ PARTIAL_MISTAKES = (
         {"row": lambda s: 0 * s.programs[:, None] + np.arange(s.rows)},
         {"row": lambda s: s.programs[:, None] + np.arange(s.rows) * len(s.programs)},
         {"places": lambda s: s.row[:, :, None] * s.block + s.columns},
+    ),
+    Mistake(
+        "K50",
+        "Every program sums over all M rows. Its share are ROWS of them.",
+        "For M = 10 and ROWS = 4: which rows does program 1 have, and what do the results of all programs add up to?",
+        {"row": lambda s: 0 * s.programs[:, None] + np.arange(len(s.x))},
     ),
     Mistake(
         "K41",
@@ -213,6 +234,8 @@ PARTIAL_MISTAKES = (
         {"slot": lambda s: 0 * s.programs},
         {"result_places": lambda s: s.programs[:, None] * s.block + s.columns},
         {"result_places": lambda s: s.programs[:, None] + s.columns},
+        {"result_places": lambda s: s.columns * s.x.shape[1] + s.programs[:, None]},
+        {"result_places": lambda s: s.columns * len(s.programs) + s.programs[:, None]},
         {"slot": lambda s: s.programs * s.rows},
     ),
     no_mask(
@@ -228,7 +251,33 @@ PARTIAL_MISTAKES = (
         "For C = 3 and BLOCK = 4: to which place does lane 3 of the last program write?",
         {"store_mask": lambda s: s.columns < np.inf},
     ),
-    one_off(*off_by_one("column_mask", "columns", lambda s: s.x.shape[1])),
+    one_off(
+        *off_by_one("column_mask", "columns", lambda s: s.x.shape[1]),
+        *off_by_one("store_mask", "columns", lambda s: s.x.shape[1]),
+    ),
+    no_other({"spare": lambda s: UNDEFINED}, {"x_spare": lambda s: UNDEFINED}),
+    Mistake(
+        "K53",
+        "You add up along the wrong axis, or along both. Each channel has a sum of its own.",
+        "A tile has ROWS rows and BLOCK columns. Which of the two axes is gone after the sum, and which should be?",
+        {
+            "sums_of_dweight": lambda s: (s.upstream * s.x_hat).sum(2),
+            "sums_of_dbias": lambda s: s.upstream.sum(2),
+        },
+        {
+            "sums_of_dweight": lambda s: (s.upstream * s.x_hat).sum((1, 2))[:, None],
+            "sums_of_dbias": lambda s: s.upstream.sum((1, 2))[:, None],
+        },
+        {"sums_of_dbias": lambda s: s.upstream.sum(2)},
+        {"sums_of_dbias": lambda s: s.upstream.sum((1, 2))[:, None]},
+    ),
+    Mistake(
+        "K55",
+        "Your rows and your columns lie along the same axis: lane 0 has row 0 and column 0, lane 1 row 1 and column 1. A "
+        "tile of rows and columns needs two axes.",
+        "What shape has the sum of 4 numbers and 8 numbers in NumPy, and how do you make a table of all their sums?",
+        {"results": _one_axis},
+    ),
     never_stored("dweight", "dbias"),
     Mistake(
         "N06",
@@ -243,6 +292,13 @@ PARTIAL_MISTAKES = (
         {"x_hat": lambda s: find(s.x, s.places, s.load_mask, s.spare)},
         {"center": lambda s: 0.0},
         {"scale": lambda s: 1.0},
+    ),
+    Mistake(
+        "K52",
+        "dy is missing in dweight: you added up x̂ alone.",
+        "If dy is 0 everywhere, what is dweight?",
+        {"sums_of_dweight": lambda s: s.x_hat.sum(1)},
+        {"sums_of_dweight": lambda s: (s.x_hat * s.load_mask).sum(1)},
     ),
     Mistake(
         "F36",
@@ -341,8 +397,8 @@ PARTIALS = Exercise(
             "in NumPy. Both need a mask for rows and one for columns."
         ),
         (
-            "A masked lane adds nothing if dy is 0 there, whatever x̂ is. The results have a row for each program: its "
-            "number says where the row begins."
+            "A masked lane adds nothing if dy is 0 there and x̂ any number, as long as it is one. The results have a row for "
+            "each program: its number says where the row begins."
         ),
     ),
     container="dict",

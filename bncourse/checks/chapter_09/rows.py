@@ -17,6 +17,7 @@ from .shared import (
     find,
     half_sums,
     in_dtype_of,
+    mask_of_places,
     never_stored,
     no_mask,
     no_other,
@@ -149,13 +150,30 @@ ROW_STARTS: tuple[Form, ...] = (
     {"start": lambda s: np.arange(len(s.x))[:, None]},
 )
 
+MASKS_OF_PLACES: tuple[Form, ...] = (
+    {"mask": lambda s: s.start + s.columns < s.x.shape[1]},
+    {"mask": lambda s: np.arange(len(s.x))[:, None] * s.block + s.columns < s.x.shape[1]},
+)
+
 MASKED_MISTAKES = (
+    Mistake(
+        "K47",
+        "Your tile always has 8 lanes. BLOCK = 8 is an example: each launch says how many lanes there are.",
+        "Which parameter of your kernel says how many lanes a tile has, and in which of your lines does it stand?",
+        {"columns": lambda s: np.arange(8)},
+    ),
     Mistake(
         "K01",
         "Masked lanes count in your variance. They are no values of the row: at first they hold what the load gave them, "
         "but after the mean is subtracted they hold something else.",
         "For x = 3, 3, 3 and BLOCK = 4: what does lane 3 hold after the load, and what after the subtraction?",
         {"distance_mask": lambda s: True},
+    ),
+    Mistake(
+        "K51",
+        "You kept the lanes without a value and set all others to 0: the second mask works the wrong way round.",
+        "What does tl.where take where its mask is true: its second argument, or its third?",
+        {"distance_mask": lambda s: ~s.mask},
     ),
     Mistake(
         "K03",
@@ -175,6 +193,7 @@ MASKED_MISTAKES = (
         *off_by_one("load_mask", "columns", lambda s: s.x.shape[1]),
         *off_by_one("distance_mask", "columns", lambda s: s.x.shape[1]),
     ),
+    mask_of_places(*MASKS_OF_PLACES),
     no_other({"spare": lambda s: UNDEFINED}),
     Mistake(
         "K26",
@@ -278,6 +297,23 @@ class LongRows(Rows):
         return beyond(s.x.size, s.places, s.load_mask)
 
 
+def _turn_by_turn(s: LongRows, values: np.ndarray) -> np.ndarray:
+    """The sum over axis 1, rounded to the dtype of x in each turn of the loop."""
+    total = np.zeros_like(values[:, 0], s.inputs["x"].dtype)
+    for turn in range(values.shape[1]):
+        total = (total + values[:, turn]).astype(total.dtype)
+    return total.astype(np.float64)
+
+
+HALF_SUMS = half_sums(
+    {"total": lambda s: _turn_by_turn(s, s.sums)},
+    {"sums": in_dtype_of("x", LongRows.sums.compute)},  # and their total is kept in float32
+    {"total": lambda s: _turn_by_turn(s, s.tile).sum(1)},
+    {"total": in_dtype_of("x", lambda s: _turn_by_turn(s, s.tile).sum(1))},
+    {"total": in_dtype_of("x", LongRows.total.compute)},
+)
+
+
 def _mean_of_means(s: LongRows) -> np.ndarray:
     means = s.sums / np.minimum(s.block, s.x.shape[1] - s.starts)
     return means.sum(1) / max(len(s.starts), 1)
@@ -302,6 +338,12 @@ LONG_MISTAKES = (
         "Your mask compares the number of the lane with N, not the column. In the second block lane 0 is not column 0.",
         "For N = 10 and BLOCK = 4: which columns do the lanes of the third block stand for?",
         {"numbers": lambda s: np.broadcast_to(np.arange(s.block), s.columns.shape)},
+    ),
+    Mistake(
+        "K49",
+        "Your loop goes on by one column in each turn, and reads a whole block there: most columns are added many times.",
+        "For N = 10 and BLOCK = 4: how many turns should your loop have, and how many has it?",
+        {"starts": lambda s: np.arange(s.x.shape[1])},
     ),
     Mistake(
         "K33",
@@ -335,6 +377,7 @@ LONG_MISTAKES = (
         asks="For N = 10 and BLOCK = 4: which places do the last two lanes of the third block point to?",
     ),
     one_off(*off_by_one("mask", "numbers", lambda s: s.x.shape[1])),
+    mask_of_places({"mask": lambda s: s.places < s.x.shape[1]}),
     no_other({"spare": lambda s: UNDEFINED}),
     Mistake(
         "K26",
@@ -343,7 +386,7 @@ LONG_MISTAKES = (
         *ROW_STARTS,
     ),
     one_place(*_misplaced("mean_places")),
-    half_sums({"total": in_dtype_of("x", LongRows.total.compute)}),
+    HALF_SUMS,
     Mistake(
         "F37",
         "You stored a sum, not a mean.",
@@ -372,6 +415,14 @@ def _matrix(
 
 
 HALF = {"mean": 300.0, "std": 40.0, "dtype": np.float16}
+NOTICED = {"rtol": 2e-4}  # sums in float32 are far better; by how much those in float16 are off depends on their order
+
+
+def _falling(rng: np.random.Generator) -> Inputs:
+    """Rows that begin with large values: in float16 a sum of them does not notice the small ones that follow."""
+    x = rng.uniform(1, 3, (2, 81))
+    x[:, :4] = 10_000
+    return {"x": x.astype(np.float16), "block": 4}
 
 
 def _masked_probes(seed: int) -> tuple[Probe, ...]:
@@ -381,6 +432,7 @@ def _masked_probes(seed: int) -> tuple[Probe, ...]:
         Probe("full", "rows of 8 columns: every lane has a value.", _matrix(rng, (2, 8), 8)),
         Probe("wide", "rows of 5 columns, BLOCK = 16.", _matrix(rng, (4, 5), 16)),
         Probe("one", "a single column, BLOCK = 2.", _matrix(rng, (3, 1), 2)),
+        Probe("more", "rows of 20 columns, BLOCK = 32.", _matrix(rng, (2, 20), 32)),
         Probe("float16", "float16 values around 300, 301 columns.", _matrix(rng, (2, 301), 512, **HALF), **ROUGH),
         Probe("offset", "float32 values with the mean 10,000.", _matrix(rng, (3, 50), 64, mean=1e4), **ROUGH),
     )
@@ -394,6 +446,8 @@ def _long_probes(seed: int) -> tuple[Probe, ...]:
         Probe("short", "rows of 5 columns, BLOCK = 8: one block is enough.", _matrix(rng, (3, 5), 8)),
         Probe("one over", "rows of 9 columns, BLOCK = 8.", _matrix(rng, (2, 9), 8)),
         Probe("float16", "float16 values around 300, 301 columns.", _matrix(rng, (2, 301), 64, **HALF), **ROUGH),
+        Probe("two turns", "float16 values around 300, BLOCK = 256.", _matrix(rng, (2, 301), 256, **HALF), **ROUGH),
+        Probe("many turns", "float16 values, large ones and then many small ones.", _falling(rng), **NOTICED),
     )
 
 
@@ -440,11 +494,11 @@ MASKED_MEAN = Exercise(
         READS_INSIDE,
         WRITES_INSIDE,
         written("mean", "var"),
-        Property("the variance of a single value is 0.", lambda o, i: close(o["one"]["var"], 0.0)),
         Property(
             "the means are right.",
             lambda o, i: all(close(o[n]["mean"], i[n]["x"].mean(1, dtype=float), 0.02) for n in i),
         ),
+        Property("the variance of a single value is 0.", lambda o, i: close(o["one"]["var"], 0.0)),
         Property(
             "where every lane has a value, the variances are right.",
             lambda o, i: close(o["full"]["var"], i["full"]["x"].var(1, dtype=float)),

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..exercise import Form, Mistake, Operation, Property, Wording, step
-from ..triton_answers import FARTHEST, FILL, OUTSIDE, UNDEFINED
+from ..triton_answers import FARTHEST, FILL, OUTSIDE
 
 CHAPTER = "09_gpu_kernels"
 
@@ -104,8 +104,19 @@ def no_other(*forms: Form) -> Mistake:
     return Mistake(
         "K23",
         "A load has a mask, but does not say what masked lanes hold. Triton promises nothing for them: here they hold "
-        f"{UNDEFINED:g}, elsewhere anything.",
+        "NaN, elsewhere anything, and no factor of 0 removes a NaN.",
         "Which argument of tl.load is for the lanes that the mask stops, and which number leaves your sum as it is?",
+        *forms,
+    )
+
+
+def mask_of_places(*forms: Form) -> Mistake:
+    """A mask that asks for the place in memory."""
+    return Mistake(
+        "K48",
+        "Your mask compares places in memory with a length. For the first program that is right by chance: a length ends "
+        "the numbers of the lanes, and places go on.",
+        "For 5 values a row and BLOCK = 8: at which places do the lanes of program 1 look, and which of them hold a value?",
         *forms,
     )
 

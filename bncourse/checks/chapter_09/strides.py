@@ -16,6 +16,7 @@ from .shared import (
     Kernel,
     beyond,
     find,
+    mask_of_places,
     no_mask,
     no_other,
     off_by_one,
@@ -173,6 +174,7 @@ STRIDE_MISTAKES = (
     ),
     one_off(*off_by_one("mask", "positions", lambda s: s.shape[2])),
     no_other({"spare": lambda s: UNDEFINED}),
+    mask_of_places({"mask": lambda s: s.places < s.shape[2]}),
     Mistake(
         "K38",
         "Your mask compares with the wrong length. The lanes stand for positions.",
@@ -267,7 +269,7 @@ STRIDES = Exercise(
     ),
     hints=(
         "The place of x[n, c, l] is a sum of three products. Which number is multiplied by which stride?",
-        "One program has one channel, its lanes are positions, and a loop goes through the samples.",
+        "What stays the same from sample to sample? Write the products that do not change before the loop.",
         "In each turn of the loop the whole tile moves on by one stride. The mask stays the same.",
     ),
     container="dict",
