@@ -204,6 +204,13 @@ def test_every_chapter_is_in_the_table_of_contents():
     assert {f"book/{path.stem}" for path in CHAPTERS} <= listed
 
 
+@every_notebook
+def test_what_is_not_installed_everywhere_is_named_in_the_metadata(path):
+    imports_triton = any(re.search(r"^import triton", cell.source, re.MULTILINE) for cell in code_cells(path))
+    needed = nbformat.read(path, as_version=4).metadata.get("bncourse", {}).get("needs", [])
+    assert ("triton" in needed) == imports_triton
+
+
 def test_every_term_of_the_glossary_is_linked_from_a_chapter():
     glossary = (ROOT / "book" / "glossary.md").read_text(encoding="utf-8").partition("{glossary}")[2]
     terms = set(re.findall(r"^(\S.*)\n  \S", glossary, re.MULTILINE))
