@@ -12,9 +12,7 @@ from dataclasses import dataclass, replace
 
 from bncourse.kernels.runtime import MULTIPROCESSORS, power_of_two
 
-RESIDENT = (
-    16384  # values of each array that a program keeps in registers: 128 KiB of x and dy, of the 256 KiB there are
-)
+RESIDENT = 16384  # values of each array that a program keeps: with x and dy, half of a multiprocessor's registers
 TILE = 8192  # values of all arrays that a program reads at a time: enough bytes in flight, and 32 values a thread
 CHANNELS_LAST = 32  # channels of a program whose columns are channels: runs of 64 bytes in half precision
 WIDEST_GROUP = 512  # columns of several channels together
@@ -138,7 +136,7 @@ def _split_plans(rows: int, channels: int, width: int, itemsize: int, arrays: in
     for group in _groups(channels, width):
         for columns in _blocks(group, width):
             most_rows = min(power_of_two(rows), max(1, TILE // arrays // columns))
-            for block_rows in {most_rows, max(1, most_rows // 2)}:
+            for block_rows in (most_rows, max(1, most_rows // 2)):
                 plan = Plan(rows, channels, width, group, block_rows, columns, splits=1, resident=False, num_warps=8)
                 most = max(1, PER_MULTIPROCESSOR[itemsize] * multiprocessors // plan.groups)
                 plans.append(replace(plan, splits=min(most, plan.tiles, worth_merging, MOST_SPLITS)))
