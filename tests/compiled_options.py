@@ -5,7 +5,7 @@ import itertools
 import torch
 
 from bncourse import kernels
-from bncourse.kernels.compiled import compile_launches
+from bncourse.benchmark.gpu.compiled import compile_launches
 
 SHAPES = ((8, 16, 7, 7), (64, 64, 32, 32))  # for a resident and for a split plan
 OTHERS = ((5, 3), (1, 2**15, 256, 256))  # channels side by side; offsets beyond 32 bits

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import triton
 
+from bncourse.benchmark.gpu import compiled
+from bncourse.benchmark.gpu.compiled import Compiled
 from bncourse.benchmark.gpu.operations import (
     BACKWARD,
     EVALUATION,
@@ -21,8 +23,6 @@ from bncourse.benchmark.gpu.operations import (
     Group,
     groups,
 )
-from bncourse.kernels import compiled
-from bncourse.kernels.compiled import Compiled
 
 # Small inputs and evaluation run the same kernels; those of float16 differ from bfloat16's in the conversion only.
 LARGE = [g for g in groups() if g.shape in (*IMAGES, *TOKENS) and g.dtype != "float16" and g.norm != EVALUATION]

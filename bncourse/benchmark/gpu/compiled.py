@@ -1,6 +1,6 @@
 """What the compiler makes of the kernels for a GPU, without one: registers, spills, shared memory, width of loads.
 
-``python -m bncourse.kernels.compiled`` prints a table for the inputs of the GPU benchmark.
+``python -m bncourse.benchmark.gpu.compiled`` prints a table for the inputs of the GPU benchmark.
 
 The functions that launch kernels are called as ever, on tensors without memory, in a process of its own, in which
 Triton is told that there is a GPU, and every launch ends after the compilation. So this shows the kernels, the tiles
@@ -28,7 +28,7 @@ from bncourse import kernels
 from bncourse.benchmark.gpu.operations import ADD_RELU, EVALUATION, FORWARD, RELU, RMS, ROW_NORMS, Group, groups
 from bncourse.kernels import runtime
 
-MODULE = "bncourse.kernels.compiled"
+MODULE = "bncourse.benchmark.gpu.compiled"
 ARCHITECTURES = {80: "A100", 90: "H100, H200"}  # compute capability times ten
 REGISTERS, THREADS, PROGRAMS = 65536, 2048, 32  # of a multiprocessor: how many there are
 SHARED = {80: 164 * 1024, 90: 228 * 1024}  # bytes of shared memory of a multiprocessor, of which a program takes 1 KiB
@@ -304,7 +304,7 @@ def _cells(c: Compiled) -> tuple[str, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m bncourse.kernels.compiled", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bncourse.benchmark.gpu.compiled", description=main.__doc__)
     parser.add_argument("--architecture", type=int, choices=ARCHITECTURES, default=90)
     parser.add_argument("--channels-last", action="store_true")
     given = parser.parse_args(arguments)
