@@ -97,6 +97,10 @@ def test_7x7_gives_a_program_four_channels():
     assert plan.idle_lanes == pytest.approx(1 - 4 * 49 / 256)
 
 
+def test_a_small_input_is_spread_over_many_programs():
+    assert batch_norm_plan(32, 64, 64, itemsize=4).grid == (64, 1)
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=f"at most {RESIDENT} values a channel.*64 rows of 12544.*leave resident out"):
         batch_norm_plan(64, 64, 12544, itemsize=4, resident=True)

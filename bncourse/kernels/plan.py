@@ -104,7 +104,7 @@ def batch_norm_plan(
             f"of {width}; leave resident out, and the work is split"
         )
     plans = fitting if fitting and resident is not False else _split_plans(*matrix, itemsize, arrays, multiprocessors)
-    return min(plans, key=lambda plan: _cost(plan, itemsize))
+    return min(plans, key=lambda plan: _cost(plan, itemsize, multiprocessors))
 
 
 def _groups(channels: int, width: int) -> list[int]:
@@ -150,8 +150,11 @@ def _blocks(group: int, width: int) -> list[int]:
     return narrower if columns > WIDEST_BLOCK else [*narrower, columns]
 
 
-def _cost(plan: Plan, itemsize: int) -> float:
+def _cost(plan: Plan, itemsize: int, multiprocessors: int) -> float:
     """What the tiles of all groups cost, if all splits take as long as the one with the most tiles."""
     at_once = math.gcd(plan.group * plan.width * itemsize, 16)
     tile = plan.block_rows * plan.block_columns * PENALTY[at_once] + PER_TILE + PER_ROW * plan.block_rows
-    return plan.groups * plan.splits * math.ceil(plan.tiles / plan.splits) * tile
+    programs = plan.groups * plan.splits
+    if plan.resident:  # cannot be split, so with few programs multiprocessors are idle, which costs as much as work
+        programs = max(programs, multiprocessors)
+    return programs * math.ceil(plan.tiles / plan.splits) * tile
