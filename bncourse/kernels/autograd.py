@@ -4,6 +4,8 @@ Where more than a first derivative is wanted, PyTorch operations take over: the 
 :func:`bncourse.normalize.normalized`, which can be differentiated again.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.autograd import Function
@@ -131,8 +133,10 @@ def _needs_composed(dy: Tensor) -> bool:
     return torch.is_grad_enabled() or torch._C._functorch.is_legacy_batchedtensor(dy)
 
 
-def _composed_gradients(ctx: FunctionCtx, composed, dy: Tensor, *given: Tensor | None) -> list[Tensor | None]:
-    """The gradients that are wanted of x, weight and bias, in PyTorch operations."""
+def _composed_gradients(
+    ctx: FunctionCtx, composed: Callable[..., Tensor], dy: Tensor, *given: Tensor | None
+) -> list[Tensor | None]:
+    """The gradients that are wanted of x, weight and bias, through ``composed``, the norm in PyTorch operations."""
     needed = ctx.needs_input_grad[:3]
     again = torch.is_grad_enabled()
     with torch.enable_grad():
