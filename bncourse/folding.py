@@ -22,6 +22,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
 from bncourse import layers
+from bncourse.distributed import SyncBatchNorm
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED_CONVOLUTIONS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -34,7 +35,7 @@ BATCH_NORMS = {
     nn.BatchNorm2d: (4,),
     nn.BatchNorm3d: (5,),
     nn.SyncBatchNorm: (2, 3, 4, 5),
-    **{ours: ours.ranks for ours in (layers.BatchNorm1d, layers.BatchNorm2d, layers.BatchNorm3d)},
+    **{ours: ours.ranks for ours in (layers.BatchNorm1d, layers.BatchNorm2d, layers.BatchNorm3d, SyncBatchNorm)},
 }
 ANY_BATCH_NORM = (_BatchNorm, layers._BatchNorm)
 
@@ -50,8 +51,8 @@ def fold(layer: nn.Module, bn: nn.Module) -> nn.Module:
 
     Args:
         layer: ``torch.nn``'s Linear, Conv1d/2d/3d or ConvTranspose1d/2d/3d; not a subclass.
-        bn: BatchNorm1d/2d/3d of ``torch.nn`` or of this package, or ``torch.nn.SyncBatchNorm``, with running statistics
-            of as many channels as ``layer`` puts out.
+        bn: BatchNorm1d/2d/3d or SyncBatchNorm of ``torch.nn`` or of this package, with running statistics of as many
+            channels as ``layer`` puts out.
 
     Returns:
         A copy of ``layer`` with other parameters and always with a bias, on the same device. It takes batches only,
@@ -66,7 +67,7 @@ def fold(layer: nn.Module, bn: nn.Module) -> nn.Module:
         The formula is chapter 7's; ``torch.nn.utils.fusion`` does the same for some of these layers.
     """
     _check_module("layer", layer, LAYERS, "Linear, Conv1d/2d/3d or ConvTranspose1d/2d/3d of torch.nn")
-    _check_module("bn", bn, BATCH_NORMS, "BatchNorm1d/2d/3d of torch.nn or bncourse.layers, or torch.nn.SyncBatchNorm")
+    _check_module("bn", bn, BATCH_NORMS, "BatchNorm1d/2d/3d or SyncBatchNorm of torch.nn or bncourse")
     _check_running_statistics(bn)
     _check_fit(layer, bn)
     weight, bias = _folded_parameters(layer, bn)

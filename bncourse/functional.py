@@ -20,10 +20,10 @@ from bncourse.reference import Layout
 from bncourse.tensor_arguments import (
     HALF,
     ArgumentError,
+    check_batch_norm,
     check_channels,
     check_count,
     check_dtypes,
-    check_eps,
     check_groups,
     check_input,
     check_momentum,
@@ -71,14 +71,10 @@ def batch_norm(
     Source:
         Ioffe and Szegedy (2015), Algorithms 1 and 2; ``torch.nn.functional.batch_norm``.
     """
-    check_input(input, minimum_rank=2)
-    check_channels(input.shape[1], weight=weight, bias=bias)
-    check_dtypes(input, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
-    check_running(input.shape[1], running_mean, running_var, required=not training)
-    check_eps(eps, training)
-    layout = _per_channel(input, dims=(0, *range(2, input.dim())))
+    given = running_mean, running_var, weight, bias
+    check_batch_norm(input, *given, training=training, momentum=momentum, eps=eps)
+    layout = batch_layout(input)
     if training:
-        check_momentum(momentum)
         check_count(input, math.prod(input.shape) // max(input.shape[1], 1), "value per channel")
     if _is_for_kernels(input):
         from bncourse.kernels.autograd import batch_norm as on_kernels
@@ -280,6 +276,11 @@ def _per_channel(input: Tensor, dims: tuple[int, ...]) -> Layout:
     return Layout(tuple(input.shape), dims, (1, input.shape[1], *(1 for _ in input.shape[2:])))
 
 
+def batch_layout(input: Tensor) -> Layout:
+    """Averages over the batch and all positions, parameters per channel."""
+    return _per_channel(input, dims=(0, *range(2, input.dim())))
+
+
 def _trailing(input: Tensor, normalized_shape: tuple[int, ...], **params: Tensor | None) -> Layout:
     """Averages over the last axes, along which the parameters vary."""
     if isinstance(normalized_shape, int):
@@ -318,10 +319,10 @@ def _update_running(
     count = number_of(layout.shape, layout.axes)
     for running, batch in ((running_mean, mean), (running_var, var * (count / (count - 1)))):
         # one value per sample in instance norm, one in all in batch norm
-        _move(running, batch.mean(0).flatten(), momentum)
+        move_running(running, batch.mean(0).flatten(), momentum)
 
 
-def _move(running: Tensor, batch: Tensor, momentum: float) -> None:
+def move_running(running: Tensor, batch: Tensor, momentum: float | Tensor) -> None:
     """running ← (1 − momentum) · running + momentum · batch, in place."""
     if is_transformed():
         _Move.apply(running, batch, momentum)

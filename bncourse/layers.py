@@ -158,18 +158,24 @@ class _BatchNorm(_StatisticsNorm):
         updating = self.training and self.track_running_stats
         # Buffers that are not to be updated are not handed over, so that they cannot be.
         running = (self.running_mean, self.running_var) if updating or not self.training else (None, None)
-        y = functional.batch_norm(
-            input,
-            *running,
-            self.weight,
-            self.bias,
-            training=self.training or self.running_mean is None,
-            momentum=self._share() if updating else 0.0,
-            eps=self.eps,
-        )
+        momentum = self._share() if updating else 0.0
+        y = self._normalize(input, *running, training=self.training or self.running_mean is None, momentum=momentum)
         if updating and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)  # last, so that an input that is refused does not count
         return y
+
+    def _normalize(
+        self,
+        input: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        *,
+        training: bool,
+        momentum: float | Tensor,
+    ) -> Tensor:
+        """y; what subclasses that see more than this input replace."""
+        given = input, running_mean, running_var, self.weight, self.bias
+        return functional.batch_norm(*given, training=training, momentum=momentum, eps=self.eps)
 
     def _share(self) -> float | Tensor:
         """The weight of this batch in the running statistics."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import FunctionCtx
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from bncourse.reference import Layout
 from bncourse.tensor_arguments import HALF
@@ -53,6 +53,33 @@ def normalized_with(
     statistics = [s.detach().to(torch.float64, copy=True).view(layout.param_shape) for s in (running_mean, running_var)]
     function = _NormalizeFixed if torch.compiler.is_compiling() else _NormalizeFixedForwardMode
     return _shaped(x, function.apply(x, weight, bias, layout, eps, *statistics))
+
+
+def moments(x: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    """The mean and the biased variance, in float64, each in the shape of a parameter."""
+    if x.numel() == 0:
+        return tuple(torch.zeros(2, *layout.param_shape, dtype=torch.float64, device=x.device))
+    return _deviations(_seen(x.detach(), layout), layout.axes, centered=True)[1:]
+
+
+def normalized_part(
+    x: Tensor,
+    layout: Layout,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    mean: Tensor,
+    var: Tensor,
+    count: Tensor,
+    add_up: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """y with the statistics of a batch of which ``x``, which may be empty, is only one part.
+
+    The statistics depend on ``x``, and the gradient flows through them. ``mean`` and ``var`` are in float64 and in the
+    shape of a parameter, ``count`` is how many values of the batch share a mean. In the backward pass ``add_up`` turns
+    the sums of this part, in place if it likes, into those of the batch; the gradients of weight and bias are those of this part.
+    """
+    return _shaped(x, _NormalizePart.apply(x, weight, bias, layout, eps, mean, var, count, add_up))
 
 
 def _nothing(x: Tensor, layout: Layout, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -114,7 +141,8 @@ class _NormalizeForwardMode(_Normalize):
         if x_t is not None:  # the Jacobian of x̂ is symmetric, so this is the formula of the backward pass
             x_t = _seen(x_t, ctx.layout)
             sums = _sum(x_t, ctx.layout.axes), _sum(x_t * x_hat, ctx.layout.axes)
-            x_hat_t = _standardize_backward(x_t, x_hat.clone(), _inv_std(var, ctx.eps), *sums, ctx.centered)
+            count = number_of(x_hat.shape, ctx.layout.axes)
+            x_hat_t = _standardize_backward(x_t, x_hat.clone(), _inv_std(var, ctx.eps), *sums, count, ctx.centered)
         return _affine_tangent(ctx, x_hat, x_hat_t, weight, weight_t, bias_t), None, None
 
 
@@ -161,13 +189,55 @@ class _NormalizeFixedForwardMode(_NormalizeFixed):
         return _affine_tangent(ctx, x_hat, x_hat_t, weight, weight_t, bias_t)
 
 
+class _NormalizePart(Function):
+    """y = γ · (x − μ) / √(σ² + ε) + β with statistics of a batch of which x is one part."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        layout: Layout,
+        eps: float,
+        mean: Tensor,
+        var: Tensor,
+        count: Tensor,
+        add_up: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        _save(ctx, x, weight, bias, mean, var)
+        ctx.layout, ctx.eps, ctx.count, ctx.add_up = layout, eps, count, add_up
+        return _NormalizeFixed.forward(x, weight, bias, layout, eps, mean, var)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, var = ctx.saved_tensors
+        x_hat, dy = _standardize_fixed(computable(x), mean, var, ctx.eps), computable(dy)
+        dbias, dweight = _to_param(dy, ctx.layout), _to_param(dy * x_hat, ctx.layout)
+        dx = dy
+        if ctx.needs_input_grad[0]:
+            totals = ctx.add_up(torch.stack((dbias, dweight)))
+            scale = _scale(_inv_std(var, ctx.eps), _param(weight, ctx.layout))
+            dx = _standardize_backward(dy, x_hat, scale, *totals, ctx.count, centered=True)
+        return *_as_saved(ctx, _shaped(x, dx), dweight, dbias), *[None] * 6
+
+
 # The formulas, in float32 or float64 and in the shape of the layout
 
 
 def _standardize(
     x: Tensor, axes: tuple[int, ...], eps: float, centered: bool, out: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """x̂ = (x − μ) / √(σ² + ε), in ``out`` if there is one, and the float64 μ and σ² over ``axes``, kept at length 1.
+    """x̂ = (x − μ) / √(σ² + ε), in ``out`` if there is one, and the float64 μ and σ² over ``axes``, kept at length 1."""
+    deviation, mean, var = _deviations(x, axes, centered, out)
+    return deviation.mul_(_inv_std(var, eps).to(x.dtype)), mean, var
+
+
+def _deviations(
+    x: Tensor, axes: tuple[int, ...], centered: bool, out: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x − μ, in ``out`` if there is one, and the float64 μ and σ² over ``axes``, kept at length 1.
 
     Differentiable: the first estimate of the mean and the largest deviation cancel out of the
     result, so they count as constants.
@@ -188,7 +258,7 @@ def _standardize(
     squares = (deviation * largest.reciprocal()).pow_(2)
     var = _sum(squares, axes) / count * largest.double().square()
     del squares  # y may take its place in memory
-    return deviation.mul_(_inv_std(var, eps).to(x.dtype)), mean, var
+    return deviation, mean, var
 
 
 def _standardize_again(
@@ -224,28 +294,33 @@ def _closed_form(
     dy: Tensor, x_hat: Tensor, inv_std: Tensor, gamma: Tensor | None, layout: Layout, centered: bool
 ) -> Gradients:
     """dx, dweight and dbias, the latter two in the rank of x̂ and in float64."""
-    products = dy * x_hat
+    products, count = dy * x_hat, number_of(x_hat.shape, layout.axes)
     if _varies(layout):
         dweight, dbias = _to_param(products, layout), _to_param(dy, layout)
         if gamma is not None:
             gamma = gamma.to(dy.dtype)
             dy, products = dy * gamma, products * gamma
         sums = _sum(dy, layout.axes), _sum(products, layout.axes)
-        return _standardize_backward(dy, x_hat, inv_std, *sums, centered), dweight, dbias
+        return _standardize_backward(dy, x_hat, inv_std, *sums, count, centered), dweight, dbias
     # γ is the same for all values that share a mean: it can wait, and the sums are needed only once.
     sums = _sum(dy, layout.axes), _sum(products, layout.axes)
-    dx = _standardize_backward(dy, x_hat, _scale(inv_std, gamma), *sums, centered)
+    dx = _standardize_backward(dy, x_hat, _scale(inv_std, gamma), *sums, count, centered)
     return dx, _to_param(sums[1], layout), _to_param(sums[0], layout)
 
 
 def _standardize_backward(
-    dx_hat: Tensor, x_hat: Tensor, scale: Tensor, total: Tensor, total_products: Tensor, centered: bool
+    dx_hat: Tensor,
+    x_hat: Tensor,
+    scale: Tensor,
+    total: Tensor,
+    total_products: Tensor,
+    count: int | Tensor,
+    centered: bool,
 ) -> Tensor:
-    """dx = scale · (dx̂ − mean(dx̂) − x̂ · mean(dx̂ · x̂)), with the sums of dx̂ and of dx̂ · x̂ given.
+    """dx = scale · (dx̂ − mean(dx̂) − x̂ · mean(dx̂ · x̂)), with the sums of ``count`` dx̂ and dx̂ · x̂ given.
 
     May change ``x_hat``, as :func:`_product` does.
     """
-    count = x_hat.numel() // total.numel()
     through_var = _batched_like(total_products / -count, scale)
     dx = _product(x_hat, through_var.to(x_hat.dtype))
     dx += dx_hat

@@ -26,6 +26,27 @@ def check_input(input: Tensor, *, minimum_rank: int) -> None:
         )
 
 
+def check_batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    *,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> None:
+    """All but the number of values, which may be spread over several processes."""
+    check_input(input, minimum_rank=2)
+    check_channels(input.shape[1], weight=weight, bias=bias)
+    check_dtypes(input, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
+    check_running(input.shape[1], running_mean, running_var, required=not training)
+    check_eps(eps, training)
+    if training:
+        check_momentum(momentum)
+
+
 def check_channels(channels: int, *, vectors: bool = False, **params: Tensor | None) -> None:
     for name, param in params.items():
         if param is None:

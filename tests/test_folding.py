@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils import fusion, parametrizations
 
 from bncourse import folding, layers
+from bncourse.distributed import SyncBatchNorm
 from bncourse.folding import fold, fold_model
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -105,14 +106,14 @@ def test_a_transposed_convolution_still_takes_an_output_size():
     torch.testing.assert_close(fold(conv, bn)(x, output_size=[12, 14]), bn(conv(x, output_size=[12, 14])))
 
 
-@pytest.mark.parametrize("make", [*OUR_BATCH_NORMS.values(), nn.SyncBatchNorm])
+@pytest.mark.parametrize("make", [*OUR_BATCH_NORMS.values(), nn.SyncBatchNorm, SyncBatchNorm])
 @pytest.mark.parametrize("kinds", [CONVOLUTIONS, TRANSPOSED])
 def test_other_batch_norms_fold_as_well(kinds, make):
     dimensions = next((d for d, ours in OUR_BATCH_NORMS.items() if ours is make), 2)
     assert_folds(kinds[dimensions](4, 6, 3, groups=2), random_norm(make, 6), images(4, dimensions))
 
 
-@pytest.mark.parametrize("make", [layers.BatchNorm1d, nn.SyncBatchNorm])
+@pytest.mark.parametrize("make", [layers.BatchNorm1d, nn.SyncBatchNorm, SyncBatchNorm])
 def test_other_batch_norms_fold_into_a_linear_layer(make):
     assert_folds(nn.Linear(4, 6), random_norm(make, 6), torch.randn(7, 4))
 
@@ -378,7 +379,7 @@ class Residual(Network):
         return self.head(x.mean(dim=(2, 3)))
 
 
-@pytest.mark.parametrize("make", [nn.BatchNorm2d, layers.BatchNorm2d, nn.SyncBatchNorm])
+@pytest.mark.parametrize("make", [nn.BatchNorm2d, layers.BatchNorm2d, nn.SyncBatchNorm, SyncBatchNorm])
 def test_a_residual_network_is_folded_up_to_the_norm_behind_its_sum(make):
     pairs = {"norm1": "conv1", "norm2": "conv2", "shortcut.1": "shortcut.0"}
     pairs |= {"block.norm1": "block.conv1", "block.norm2": "block.conv2"}

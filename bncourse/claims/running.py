@@ -20,7 +20,7 @@ import torch
 from bncourse.claims import record
 from bncourse.claims.claim import Claim
 from bncourse.claims.experiment import Setting, Trial
-from bncourse.training.fitting import with_bar
+from bncourse.watching import with_bar
 
 PACKAGE = Path(__file__).parents[1]
 UNFINISHED = PACKAGE.parent / "_build" / "claims"

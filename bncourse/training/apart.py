@@ -2,8 +2,9 @@
 
 import torch
 
-from bncourse.training.fitting import fit, with_bar
+from bncourse.training.fitting import fit
 from bncourse.training.plan import Plan, Run
+from bncourse.watching import with_bar
 
 
 def train_apart(plan: Plan, workers: int | None) -> list[Run]:

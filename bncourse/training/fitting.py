@@ -1,20 +1,20 @@
 """One network, trained and evaluated."""
 
 import operator
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bncourse.watching import with_bar
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Item = TypeVar("Item")
 Inputs = Tensor | tuple[Tensor, ...]
 Metric = Callable[[Tensor, Tensor], Tensor]
 
@@ -199,24 +199,3 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
     finally:
         generator.set_state(state)
-
-
-def with_bar(items: Iterable[Item], total: int, unit: str, progress: bool | None) -> Iterable[Item]:
-    """The items, with a progress bar or without."""
-    if not (_someone_watches() if progress is None else progress):
-        return items
-    from tqdm.auto import tqdm
-
-    return tqdm(items, total=total, desc="training", unit=unit)
-
-
-def _someone_watches() -> bool:
-    """Whether the error stream is a terminal, or the notebook is open in a frontend that could answer a question.
-
-    The programs that execute notebooks for the book and its tests say, with every cell, that they could not.
-    """
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    if hasattr(shell, "get_parent"):  # a notebook
-        return bool(shell.get_parent().get("content", {}).get("allow_stdin"))
-    return sys.stderr.isatty()

@@ -15,10 +15,10 @@ from bncourse.training.fitting import (
     cross_entropy,
     evaluation_mode,
     seeded,
-    with_bar,
 )
 from bncourse.training.plan import Plan, Run, Samples
 from bncourse.training.stacking import NotStackable, stack, unstack
+from bncourse.watching import with_bar
 
 EVALUATION = 256  # samples at a time: more of them, for all runs, would not stay in the processor's cache
 
