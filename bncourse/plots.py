@@ -7,6 +7,7 @@ transparent ground; the website swaps each for its dark value when the reader do
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, PathPatch, Rectangle
 from matplotlib.path import Path
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox, BboxTransformTo
 
 if TYPE_CHECKING:  # some of these modules need PyTorch, figures do not
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # some of these modules need PyTorch, figures do not
     from bncourse.benchmark.predictions import Row
     from bncourse.benchmark.timing import Spread
     from bncourse.claims.statistics import Interval
+    from bncourse.distributed.cost import Cost, Measurement, Network
     from bncourse.kernels.trace import Access, Trace
 
 
@@ -704,6 +706,116 @@ def plot_growth(
     return ax
 
 
+def plot_collective_cost(
+    devices: Sequence[int],
+    costs: Mapping[str, Sequence["Cost"]],
+    levels: Mapping[str, float] | None = None,
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the time of collectives against the number of devices, with a dashed line at each time of the layer.
+
+    A line is thin where latency takes most of the time, and thick where bandwidth does.
+
+    Args:
+        devices: rising.
+        costs: by name, one for each number of devices.
+        levels: seconds by name.
+    """
+    ax = _new_axes(ax, figsize=(5.2, 3.9))
+    for (name, row), colour, marker in zip(costs.items(), CYCLE, "osD^v", strict=False):
+        seconds = [cost.seconds for cost in row]
+        heavy = [seconds[i] if cost.transfer > cost.latency else math.nan for i, cost in enumerate(row)]
+        ax.plot(devices, seconds, color=colour, lw=1.2, marker=marker, markersize=4, label=name)
+        ax.plot(devices, heavy, color=colour, lw=4.5, alpha=0.6, solid_capstyle="butt")
+    ax.plot([], [], color=MUTED, lw=4.5, alpha=0.6, label="thick: more bandwidth than latency")
+    for place, (name, seconds) in enumerate(sorted((levels or {}).items(), key=lambda level: level[1])):
+        ax.axhline(seconds, color=INK, lw=1.5, ls="--", zorder=1)
+        side = {"va": "bottom", "xytext": (0, 2)} if place else {"va": "top", "xytext": (0, -3)}  # the lowest below
+        ax.annotate(
+            name, (1, seconds), xycoords=ax.get_yaxis_transform(), textcoords="offset points", ha="right", **side
+        )
+    _scale_of_devices(ax, devices)
+    _scale_of_seconds(ax)
+    if levels:  # room for the name below the lowest
+        ax.set_ylim(bottom=min(ax.get_ylim()[0], 0.4 * min(levels.values())))
+    ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1))
+    return ax
+
+
+def plot_collective_terms(devices: Sequence[int], costs: Sequence["Cost"], *, ax: Axes | None = None) -> Axes:
+    """Draw the time of one collective against the number of devices, and the two terms that make it up.
+
+    Args:
+        devices: rising.
+        costs: one for each number of devices.
+    """
+    ax = _new_axes(ax, figsize=(5.2, 3.4))
+    ax.plot(devices, [cost.seconds for cost in costs], color=INK, lw=2, label="time")
+    ax.plot(devices, [cost.latency for cost in costs], color=BLUE, lw=2, ls="--", label="latency: messages · α")
+    ax.plot(devices, [cost.transfer for cost in costs], color=ORANGE, lw=2, ls=":", label="bandwidth: bytes / B")
+    _scale_of_devices(ax, devices)
+    _scale_of_seconds(ax)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1))
+    return ax
+
+
+def plot_collective_times(
+    measured: Sequence["Measurement"], fitted: Mapping[int, "Network"], *, ax: Axes | None = None
+) -> Axes:
+    """Draw the measured times of one collective against the bytes from each process, and the model's as lines.
+
+    A dot is the fastest run; a bar goes up from it to the median.
+
+    Args:
+        measured: each number of processes has its colour.
+        fitted: a network by the number of processes.
+
+    Raises:
+        ValueError: not all are of one collective.
+    """
+    if len(collectives := {m.collective for m in measured}) != 1:
+        raise ValueError(f"expected measurements of one collective, got {sorted(collectives)}; draw them one by one")
+    ax = _new_axes(ax, figsize=(5.2, 3.4))
+    counts = sorted({m.processes for m in measured})
+    for count, colour, marker in zip(counts, CYCLE, "osD^v", strict=False):
+        row = sorted((m for m in measured if m.processes == count), key=lambda m: m.bytes)
+        sizes, fastest = [m.bytes for m in row], [m.fastest for m in row]
+        ax.vlines(sizes, fastest, [m.median for m in row], color=colour, lw=1.5)
+        ax.plot(sizes, fastest, marker, color=colour, markersize=5, label=f"{count} processes")
+        if count in fitted:
+            between = np.geomspace(sizes[0], sizes[-1], 50)
+            model = [fitted[count].cost(replace(row[0], bytes=n).traffic).seconds for n in between]
+            ax.plot(between, model, color=colour, lw=1.5)
+    _scale_of_bytes(ax)
+    _scale_of_seconds(ax)
+    ax.set(xlabel="sent by each process", xlim=(0.7 * min(m.bytes for m in measured), None))
+    ax.legend(loc="upper left")
+    return ax
+
+
+def plot_parts(
+    means: Sequence[float], stds: Sequence[float], mean: float, std: float, *, ax: Axes | None = None
+) -> Axes:
+    """Draw mean ± one standard deviation of each part of a batch and, to their right, of the whole batch.
+
+    Args:
+        means: of the parts.
+        stds: of the parts.
+        mean: of the whole batch; a line goes across at it.
+        std: of the whole batch.
+    """
+    ax = _new_axes(ax)
+    ax.axhline(mean, color=MUTED, lw=1.5, ls="--", zorder=1)
+    look = {"lw": 2, "capsize": 4, "markersize": 6}
+    ax.errorbar(range(len(means)), means, yerr=stds, color=BLUE, fmt="o", label="parts", **look)
+    ax.errorbar(len(means), mean, yerr=std, color=ORANGE, fmt="s", label="all", **look)
+    ax.set_xticks(range(len(means) + 1), [*(f"{i}" for i in range(len(means))), "all"])
+    ax.set(xlabel="device", ylabel="mean ± std")
+    ax.grid(visible=False, axis="x")
+    return ax
+
+
 def plot_accesses(
     trace: "Trace", shape: tuple[int, int], *, tensor: str = "x", step: int | None = None, ax: Axes | None = None
 ) -> Axes:
@@ -813,8 +925,29 @@ def _scale_of_bytes(ax: Axes) -> None:
     ax.set_xscale("log", base=2)
     low, high = ax.dataLim.intervalx
     ticks = [2.0**k for k in range(0, 60, 4) if low <= 2**k <= high]
-    ax.set_xticks(ticks, [f"{t / 2**10:g} KB" if t < 2**20 else f"{t / 2**20:g} MB" for t in ticks])
+    units = [(2.0**20, "MB"), (2.0**10, "KB"), (1.0, "B")]
+    ax.set_xticks(ticks, [next(f"{t / unit:g} {name}" for unit, name in units if t >= unit) for t in ticks])
     ax.minorticks_off()
+
+
+def _scale_of_devices(ax: Axes, devices: Sequence[int]) -> None:
+    """A logarithmic horizontal axis with ticks at every second or third power of two."""
+    ax.set_xscale("log", base=2)
+    powers = range(1, 40, 3 if max(devices) > 2**8 else 1)
+    ticks = [2**k for k in powers if min(devices) <= 2**k <= max(devices)]
+    ax.set_xticks(ticks, [f"{tick}" for tick in ticks])
+    ax.minorticks_off()
+    ax.set_xlabel("devices")
+
+
+def _scale_of_seconds(ax: Axes) -> None:
+    """A logarithmic vertical axis with ticks such as 10 µs and 1 ms, or, over a short range, 10, 20 and 50 µs."""
+    ax.set_yscale("log")
+    low, high = ax.dataLim.intervaly
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    ax.yaxis.set_major_formatter(lambda seconds, _: EngFormatter("s", places=0)(seconds))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.set_ylabel("time")
 
 
 def _strengths(matrix: np.ndarray) -> Iterator[tuple[float, list[tuple[int, int, int]]]]:

@@ -18,6 +18,7 @@ from bncourse.benchmark.machine import Peaks, Point
 from bncourse.benchmark.predictions import Row
 from bncourse.benchmark.timing import Spread
 from bncourse.claims.statistics import Interval
+from bncourse.distributed.cost import ALL_GATHER, ALL_REDUCE, Cost, Measurement, Network
 from bncourse.kernels.trace import Access, Trace
 
 RNG = np.random.default_rng(0)
@@ -70,6 +71,10 @@ def test_every_figure_of_speed_draws_into_the_axes_it_is_given(ax):
         (plots.plot_roofline, ([Point("a", 1.0, 1.0)], Peaks(10.0, {"memory": 1.0}))),
         (plots.plot_bandwidth, ({2**20: Spread(1, 1, 1), 2**21: Spread(1, 1, 1)}, {})),
         (plots.plot_growth, ({"a": [growth, replace(growth, values=2**19)]},)),
+        (plots.plot_parts, ([1.0, 2.0], [0.5, 0.1], 1.5, 0.7)),
+        (plots.plot_collective_cost, ([2, 4], {"a": [Cost(1, 2), Cost(2, 3)]})),
+        (plots.plot_collective_terms, ([2, 4], [Cost(1, 2), Cost(2, 3)])),
+        (plots.plot_collective_times, ([Measurement(ALL_GATHER, 2, size, 2, 1) for size in (64, 4096)], {})),
     ):
         ax.clear()
         assert draw(*given, ax=ax) is ax
@@ -580,6 +585,89 @@ def test_growth_is_drawn_per_value_over_the_size_of_the_input(ax):
     assert len(ax.collections) == 2
 
 
+def legend_of(ax) -> list[str]:
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def ticks_of(axis) -> list[str]:
+    """The labels that are on the page."""
+    axis.figure.canvas.draw()
+    low, high = sorted(axis.get_view_interval())
+    return [tick.label1.get_text() for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+
+
+def test_the_cost_of_collectives_is_thick_where_the_bytes_take_longer_than_the_messages(ax):
+    devices = [2, 16, 128, 1024, 8192]
+    ring = [Cost(1e-6 * p, 1e-7 * p) for p in devices]
+    doubling = [Cost(1e-5, 1e-7 * p) for p in devices]
+    plots.plot_collective_cost(devices, {"ring": ring, "doubling": doubling}, ax=ax)
+    lines = ax.lines[:4]
+    for line, thick, costs in ((lines[0], lines[1], ring), (lines[2], lines[3], doubling)):
+        assert line.get_xdata().tolist() == thick.get_xdata().tolist() == devices
+        assert line.get_ydata() == pytest.approx([cost.latency + cost.transfer for cost in costs])
+        assert line.get_color() == thick.get_color() and line.get_linewidth() < thick.get_linewidth() / 2
+    assert np.isnan(lines[1].get_ydata()).all()
+    assert lines[3].get_ydata() == pytest.approx([np.nan] * 2 + [1e-5 + 1e-7 * p for p in devices[2:]], nan_ok=True)
+    assert legend_of(ax) == ["ring", "doubling", "thick: more bandwidth than latency"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("devices", "time")
+    assert ticks_of(ax.xaxis) == ["2", "16", "128", "1024", "8192"]
+    assert ticks_of(ax.yaxis) == ["10 µs", "100 µs", "1 ms", "10 ms"]
+
+
+def test_the_layers_own_times_lie_across_the_cost_of_collectives_with_their_names_apart(ax):
+    levels = {"backward": 3e-5, "forward": 2e-5}
+    plots.plot_collective_cost([2, 4, 8], {"ring": [Cost(1e-5 * p, 0) for p in (2, 4, 8)]}, levels, ax=ax)
+    across = {line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == "--"}
+    assert across == set(levels.values())
+    ax.figure.canvas.draw()
+    boxes = {text.get_text(): text.get_window_extent() for text in ax.texts}
+    places = {name: ax.transData.transform((2, seconds))[1] for name, seconds in levels.items()}
+    assert boxes["forward"].y1 < places["forward"] < places["backward"] < boxes["backward"].y0
+    assert boxes["forward"].y0 > ax.bbox.y0, "above the axis"
+    assert max(box.x1 for box in boxes.values()) <= ax.bbox.x1 + 1
+    assert ticks_of(ax.xaxis) == ["2", "4", "8"]
+
+
+def test_the_time_of_a_collective_is_drawn_with_its_two_terms(ax):
+    devices, costs = [2, 4, 8], [Cost(1e-5, 2e-6 * p) for p in (2, 4, 8)]
+    plots.plot_collective_terms(devices, costs, ax=ax)
+    total, latency, transfer = ax.lines
+    assert {tuple(line.get_xdata()) for line in ax.lines} == {(2, 4, 8)}
+    assert total.get_ydata() == pytest.approx([1.4e-5, 1.8e-5, 2.6e-5])
+    assert latency.get_ydata() == pytest.approx([1e-5] * 3)
+    assert transfer.get_ydata() == pytest.approx([4e-6, 8e-6, 1.6e-5])
+    assert len({line.get_linestyle() for line in ax.lines}) == 3
+    assert ticks_of(ax.yaxis) == ["5 µs", "10 µs", "20 µs"]
+    assert legend_of(ax) == ["time", "latency: messages · α", "bandwidth: bytes / B"]
+
+
+def test_measured_collectives_are_dots_with_a_bar_up_to_the_median_and_the_model_through_them(ax):
+    sizes = (2**16, 64, 4096)  # in any order
+    measured = [Measurement(ALL_GATHER, count, n, 3e-5 * count + 2e-9 * n, 3e-5) for count in (3, 2) for n in sizes]
+    network = Network(2e-5, 1e9)
+    plots.plot_collective_times(measured, {3: network}, ax=ax)
+    two, three, model = ax.lines
+    for dots in (two, three):
+        assert dots.get_xydata().tolist() == [[n, 3e-5] for n in sorted(sizes)]
+        assert dots.get_linestyle() == "None"
+    assert two.get_marker() != three.get_marker()
+    assert model.get_color() == three.get_color() != two.get_color()
+    assert model.get_ydata() == pytest.approx(2 * (2e-5 + model.get_xdata() / 1e9))
+    assert (model.get_xdata()[0], model.get_xdata()[-1]) == pytest.approx((min(sizes), max(sizes)))
+    ends = [segment[:, 1].tolist() for bars in ax.collections for segment in bars.get_segments()]
+    assert ends == [[3e-5, 3e-5 * count + 2e-9 * n] for count in (2, 3) for n in sorted(sizes)]
+    assert legend_of(ax) == ["2 processes", "3 processes"]
+    assert ax.get_xlabel() == "sent by each process"
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert ticks_of(ax.xaxis) == ["256 B", "4 KB", "64 KB"]
+
+
+@pytest.mark.parametrize("collectives", [(), (ALL_GATHER, ALL_REDUCE)])
+def test_measurements_of_several_collectives_or_of_none_are_refused(ax, collectives):
+    with pytest.raises(ValueError, match="expected measurements of one collective"):
+        plots.plot_collective_times([Measurement(name, 2, 64, 2, 1) for name in collectives], {}, ax=ax)
+
+
 def access(program: int | tuple[int, int, int], tile: np.ndarray, mask: object = True, **different: object) -> Access:
     """A load of one program from a tensor x of 12 elements."""
     program = program if isinstance(program, tuple) else (program, 0, 0)
@@ -757,6 +845,21 @@ def test_the_order_of_accesses_is_a_row_of_marks_per_tensor(ax):
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["load", "store", "atomic", "a", "b"]
     bands = [path.vertices[:, 0] for path in ax.collections[0].get_paths()]
     assert [(band.min(), band.max()) for band in bands] == [(-0.5, 1.5), (3.5, 5.5)], "every second program"
+
+
+def test_parts_of_a_batch_stand_beside_the_whole(ax):
+    assert plots.plot_parts([1.0, -2.0], [0.5, 0.25], 3.0, 4.0, ax=ax) is ax
+    parts, whole = ax.containers
+    dots, _, (bars,) = parts
+    assert dots.get_xydata().tolist() == [[0, 1], [1, -2]]
+    assert [segment[:, 1].tolist() for segment in bars.get_segments()] == [[0.5, 1.5], [-2.25, -1.75]]
+    dot, _, (bar,) = whole
+    assert dot.get_xydata().tolist() == [[2, 3]]
+    assert [segment[:, 1].tolist() for segment in bar.get_segments()] == [[-1, 7]]
+    assert (to_hex(dots.get_color()), to_hex(dot.get_color())) == (plots.BLUE, plots.ORANGE)
+    assert dots.get_marker() != dot.get_marker(), "told apart without their colours"
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "1", "all"]
+    assert list(ax.lines[0].get_ydata()) == [3, 3]
 
 
 def test_of_many_programs_some_are_named(ax):
