@@ -24,7 +24,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 # 1077 samples: five batches of 215, and a last one of 2, which leaves the third of three processes without any.
 SETTINGS = Settings(epochs=2, batch_size=215)
 LOCAL = replace(SETTINGS, norm="local")
-# Summation in another order changes losses and weights by less than 3e-15 here, in float64. Statistics of other
+# Summation in another order changes losses and weights by less than 1e-15 here, in float64. Statistics of other
 # samples, or a gradient of another scale, change the losses by 1e-3 at least, and a float32 on the way by some 1e-9.
 ROUNDING = 1e-12
 

@@ -26,6 +26,8 @@ in one process:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, and print the curve in the process of rank 0."""
     options, settings = _parse(arguments)
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)  # as torchrun has it for several processes; the network is too small for more
     with _group(options.backend, settings.device, options.timeout):
         _check(settings)
         for line in _lines(settings):
