@@ -77,7 +77,8 @@ def normalized_part(
 
     The statistics depend on ``x``, and the gradient flows through them. ``mean`` and ``var`` are in float64 and in the
     shape of a parameter, ``count`` is how many values of the batch share a mean. In the backward pass ``add_up`` turns
-    the sums of this part, in place if it likes, into those of the batch; the gradients of weight and bias are those of this part.
+    the sums of this part, in place if it likes, into those of the batch. The gradients of weight and bias are those of
+    this part, and none can be differentiated again.
     """
     return _shaped(x, _NormalizePart.apply(x, weight, bias, layout, eps, mean, var, count, add_up))
 

@@ -169,7 +169,9 @@ def test_other_systems_start_every_process_anew(monkeypatch, capfd):
         ([3], {}, "a function; got a int"),
         ([print], {"processes": 0}, "1 at least; got 0"),
         ([print], {"processes": 2.0}, "1 at least; got 2.0"),
-        ([print], {"timeout": 0}, "a timeout of some seconds; got 0"),
+        ([print], {"timeout": 0}, "a timeout of 0 to 1e.08 seconds; got 0"),
+        ([print], {"timeout": 1e10}, "got 10000000000"),
+        ([print], {"timeout": None}, "got None"),
         ([print], {"timeout": float("inf")}, "got inf"),
         ([print, threading.Lock()], {}, "that can be pickled .* cannot pickle '_thread.lock'"),
     ],
@@ -233,13 +235,15 @@ def fail(how: str) -> None:
 
 
 def raises():
-    raise ValueError("my own\nerror")
+    error = ValueError("my own\nerror")
+    error.add_note("a note, which comes last in the traceback")
+    raise error
 
 
 @pytest.mark.parametrize(
     ("how", "summary", "details"),
     [
-        ("raise", "ValueError: my own error", 'raise ValueError("my own'),
+        ("raise", "ValueError: my own error", "a note, which comes last"),
         ("leave", "SystemExit: 5", "sys.exit(5)"),
         ("exit", "ended itself with exit code 3", "exit code 3"),
         ("kill", "died of SIGKILL", "SIGKILL"),

@@ -4,6 +4,7 @@ import copy
 import inspect
 import os
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,6 +15,7 @@ from cases import CASES, as_tensor, assert_matches
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 from bncourse import layers, models
 from bncourse.distributed import ProcessError, SyncBatchNorm, convert_sync_batch_norm, run, sync_batch_norm
@@ -267,6 +269,19 @@ def test_nothing_is_copied_to_the_host():
         assert not [name for name in names if any(wait in name for wait in ("local_scalar", "nonzero", "_to_cpu"))]
 
 
+def sent_for_parameters_alone():
+    layer = SyncBatchNorm(3)
+    y = layer(torch.randn(4, 3))
+    with Recorded() as backward:
+        y.sum().backward()
+    return backward.sent(), layer.bias.grad.tolist()
+
+
+def test_an_input_that_needs_no_gradient_sends_none():
+    for sent, dbias in run(sent_for_parameters_alone, processes=2):
+        assert not sent and dbias == [4, 4, 4]
+
+
 @pytest.mark.parametrize("track_running_stats", [True, False])
 def test_evaluation_sends_nothing(track_running_stats):
     for (forward, names), (backward, _) in run(counted_operations, False, track_running_stats, processes=2):
@@ -331,6 +346,29 @@ def test_a_process_that_stays_away_is_an_error_after_the_timeout():
     with pytest.raises(ProcessError) as caught:
         run(forward_then, partial(time.sleep, 6), 1, processes=2, timeout=2)
     assert "could not exchange the statistics of the batch" in caught.value.errors[0]
+
+
+def on_no_device():
+    """What is not the fault of other processes."""
+    layer = SyncBatchNorm(3)
+    return torch.vmap(layer)(torch.randn(2, 4, 3))
+
+
+def test_other_errors_are_left_as_they_are():
+    with pytest.raises(ProcessError) as caught:
+        run(on_no_device, processes=2)
+    assert all("SyncBatchNorm: process" not in error for error in caught.value.errors.values())
+
+
+def gradient_of_gradient():
+    x = torch.randn(4, 3, requires_grad=True)
+    (dx,) = torch.autograd.grad(SyncBatchNorm(3)(x).square().sum(), x, create_graph=True)
+    dx.sum().backward()
+
+
+def test_the_gradient_of_the_gradient_is_refused():
+    with pytest.raises(ProcessError, match="once_differentiable"):
+        run(gradient_of_gradient, processes=2)
 
 
 # Groups
@@ -430,18 +468,26 @@ def test_a_batch_norm_itself_is_replaced_by_what_is_returned():
     converted = convert_sync_batch_norm(bn)
     assert type(bn) is nn.BatchNorm1d and type(converted) is SyncBatchNorm
     assert converted.weight is bn.weight
-    converted.register_forward_hook(lambda *_: None)
-    assert not bn._forward_hooks  # from here on, each goes its own way
+    converted.weight = None
+    assert bn.weight is not None  # from here on, each goes its own way
 
 
 def test_conversion_keeps_hooks_and_shared_layers():
     bn, calls = nn.BatchNorm1d(3), []
-    bn.register_forward_hook(lambda *_: calls.append(1))
+    handle = bn.register_forward_hook(lambda *_: calls.append(1))
     model = nn.ModuleDict({"first": bn, "second": bn, "none": nn.Identity()})
     convert_sync_batch_norm(model)
     assert model["first"] is model["second"] and type(model["first"]) is SyncBatchNorm
     model["first"](torch.randn(4, 3))
+    handle.remove()
+    model["first"](torch.randn(4, 3))
     assert calls == [1]
+
+
+def test_a_compiled_layer_is_not_the_old_one():
+    bn = nn.BatchNorm1d(3)
+    bn.compile(backend="eager")
+    assert convert_sync_batch_norm(bn)._compiled_call_impl is None
 
 
 def test_conversion_sets_the_group():
@@ -453,8 +499,10 @@ def test_conversion_sets_the_group():
 @pytest.mark.parametrize("make", [type("Special", (nn.BatchNorm2d,), {}), nn.LazyBatchNorm2d], ids=str)
 def test_what_may_be_more_than_batch_norm_is_refused(make):
     arguments = () if make is nn.LazyBatchNorm2d else (3,)
+    model = nn.Sequential(nn.BatchNorm1d(3), make(*arguments))
     with pytest.raises(ValueError, match=f"got the subclass {make.__name__}"):
-        convert_sync_batch_norm(nn.Sequential(make(*arguments)))
+        convert_sync_batch_norm(model)
+    assert type(model[0]) is nn.BatchNorm1d  # all or nothing
 
 
 # Whole models
@@ -478,6 +526,33 @@ def trained(sizes, make, convert=convert_sync_batch_norm, steps=3):
         loss.backward()
         optimizer.step()
     return {name: values.detach() for name, values in model.state_dict().items()}
+
+
+def accumulated(make, x, dy):
+    """The gradients of two pieces, of which only the second exchanges gradients; and of a model with a checkpoint."""
+    part = slice(dist.get_rank(), None, dist.get_world_size())
+    found = []
+    for forward in (nn.Module.__call__, partial(checkpoint, use_reentrant=True)):
+        model = DistributedDataParallel(convert_sync_batch_norm(make()))
+        for i, context in enumerate((model.no_sync, nullcontext)):
+            with context():
+                piece = x[i][part].clone().requires_grad_()
+                forward(model, piece).backward(dy[i][part])
+        found.append([p.grad for p in model.parameters()])
+    return found
+
+
+def test_pieces_and_checkpoints_under_ddp():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)).double()
+    x, dy = torch.randn(2, 6, 5).double(), torch.randn(2, 6, 3).double()
+    ranks = run(accumulated, partial(copy.deepcopy, model), x, dy, processes=2)
+    for piece, upstream in zip(x, dy, strict=True):
+        model(piece).backward(upstream / 2)  # DDP averages over two processes
+    wanted = [p.grad for p in model.parameters()]
+    for plain, checkpointed in ranks:
+        torch.testing.assert_close(plain, wanted)
+        torch.testing.assert_close(checkpointed, wanted)
 
 
 @pytest.mark.parametrize("sizes", [(8, 8), (3, 10), (5, 0, 6)], ids=str)

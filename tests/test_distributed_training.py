@@ -93,6 +93,22 @@ def ranks():
     }
 
 
+def kept(settings):
+    """A network that trained in a group, as a copy that left the process."""
+    model = network(settings)
+    train(settings, model)
+    return model
+
+
+def test_a_network_that_trained_in_a_group_can_be_kept():
+    settings = Settings(epochs=1, batch_size=1077, group_size=2)
+    (first, *others) = run(kept, settings, processes=4)
+    groups = [layer.process_group for layer in first.modules() if hasattr(layer, "process_group")]
+    assert groups and set(groups) == {None}
+    for other in others:
+        assert torch.equal(first.head.weight, other.head.weight)
+
+
 # The same curve
 
 

@@ -2,8 +2,8 @@
 
     model = DistributedDataParallel(distributed.convert_sync_batch_norm(model))
 
-Any back end of torch.distributed will do, gloo on CPUs, nccl on GPUs. :func:`run` starts processes on this machine, from
-a notebook, too; ``torchrun --nproc-per-node 2 -m bncourse.distributed`` trains an example.
+Any back end of torch.distributed will do, gloo on CPUs, nccl on GPUs. :func:`run` starts processes on this machine, also
+from a notebook; ``torchrun --nproc-per-node 2 -m bncourse.distributed`` trains an example.
 """
 
 from bncourse.distributed.merging import merge, summarize

@@ -15,6 +15,7 @@ from torch import distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import record
 from tqdm import tqdm
 
+from bncourse.distributed.processes import LONGEST
 from bncourse.distributed.training import Settings, Share, epochs
 
 EXAMPLES = """on two processes of this machine:
@@ -68,8 +69,8 @@ def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Setting
     add("--timeout", type=float, default=120.0, metavar="SECONDS",
         help="how long to wait for another process before giving up; default %(default)g")  # fmt: skip
     options = parser.parse_args(arguments)
-    if not 0 < options.timeout <= timedelta.max.total_seconds():
-        parser.error(f"argument --timeout: expected seconds above 0; got {options.timeout:g}")
+    if not 0 < options.timeout <= LONGEST:
+        parser.error(f"argument --timeout: expected seconds above 0, {LONGEST:g} at most; got {options.timeout:g}")
     try:
         return options, _settings(options)
     except ValueError as error:

@@ -3,11 +3,11 @@
 M2 is the sum of the squared distances from the mean, so the biased variance is M2 / count.
 """
 
-import torch
 from torch import Tensor
 
 from bncourse.functional import batch_layout
 from bncourse.normalize import moments
+from bncourse.tensor_arguments import check_input
 
 Statistics = tuple[Tensor, Tensor, Tensor]
 
@@ -21,7 +21,11 @@ def summarize(x: Tensor) -> Statistics:
     Returns:
         (count, mean, M2) in float64: how many values a channel has, of shape (), and two of shape (C,), in units of x
         and squared units of x. All are 0 if there are no values.
+
+    Raises:
+        ArgumentError: x has only one axis, or no floating-point numbers.
     """
+    check_input(x, minimum_rank=2)
     mean, var = (moment.flatten() for moment in moments(x, batch_layout(x)))
     count = mean.new_full((), x.numel() // max(x.shape[1], 1))
     return count, mean, count * var
@@ -34,7 +38,7 @@ def merge(counts: Tensor, means: Tensor, m2s: Tensor) -> Statistics:
     all are 0.
 
     Args:
-        counts: nᵢ, shape (k,).
+        counts: nᵢ, shape (k,), floating-point as the others.
         means: μᵢ, shape (k, C).
         m2s: M2ᵢ, shape (k, C).
 
@@ -44,7 +48,7 @@ def merge(counts: Tensor, means: Tensor, m2s: Tensor) -> Statistics:
     Source:
         Chan, Golub and LeVeque (1983), for two parts; chapter 10 derives it for k.
     """
-    shares = counts / counts.sum().clamp_min(1)
-    mean = torch.einsum("k,kc->c", shares, means)
-    between = torch.einsum("k,kc->c", counts, (means - mean).square())
+    weights = counts[:, None]
+    mean = (weights / counts.sum().clamp_min(1) * means).sum(0)
+    between = (weights * (means - mean).square()).sum(0)
     return counts.sum(), mean, m2s.sum(0) + between

@@ -25,6 +25,7 @@ from bncourse.watching import someone_watches
 __all__ = ["ProcessError", "run", "track"]
 
 GRACE = 5.0  # seconds that the others have to end after the first failure
+LONGEST = 1e8  # seconds, three years: what is much longer overflows in gloo
 LEAVE = 5.0  # seconds that processes that have returned have to leave
 _LOCK = threading.Lock()  # multiprocessing's list of processes and their exit codes is not safe from threads
 
@@ -91,8 +92,8 @@ def _check(function: Callable[..., Any], processes: int, timeout: float) -> None
         raise ValueError(f"expected a function; got a {type(function).__name__}; pass it without calling it")
     if not isinstance(processes, int) or processes < 1:
         raise ValueError(f"expected a number of processes, 1 at least; got {processes!r}; choose 2, say")
-    if not 0 < timeout < math.inf:
-        raise ValueError(f"expected a timeout of some seconds; got {timeout!r}; choose 60, say")
+    if not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST:
+        raise ValueError(f"expected a timeout of 0 to {LONGEST:g} seconds; got {timeout!r}; choose 60, say")
 
 
 def _pickled(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
@@ -200,11 +201,12 @@ def _started(orders: list[Order]) -> Iterator[list[_Process]]:
 def _end(processes: list[_Process]) -> None:
     """End processes: those that have returned may leave by themselves, if all have."""
     patience = LEAVE if all(isinstance(process.outcome, Result) for process in processes) else 0.0
+    deadline = time.monotonic() + patience
     for process in processes:
         process.connection.close()  # they wait for this
     for process in processes:
         if process.process.pid is not None:  # else it could not be started
-            process.end(patience)
+            process.end(max(0.0, deadline - time.monotonic()))
         process.close()
 
 

@@ -5,11 +5,10 @@ numbers to all processes, and each of them merges them, to the same bits. In the
 the two sums on which dx depends. The gradients of weight and bias are those of the local part:
 ``torch.nn.parallel.DistributedDataParallel`` averages them over the processes, as it does with all parameters.
 
-All that is sent is in float64, 8 · (2C + 1) bytes forward and 8 · 2C bytes backward from each process. Nothing is
-copied to the host, so a GPU does not wait for it.
+All that is sent is in float64, 8 · (2C + 1) bytes forward and 8 · 2C bytes backward from each process. The layer copies
+nothing to the host, so with nccl a GPU does not wait for it.
 """
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -22,17 +21,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bncourse import layers
 from bncourse.distributed.merging import Statistics, merge, summarize
+from bncourse.distributed.worker import is_lost_connection
 from bncourse.functional import batch_layout, move_running
 from bncourse.normalize import normalized_part
 from bncourse.tensor_arguments import ArgumentError, check_batch_norm
 
 Group = Any  # a torch.distributed.ProcessGroup, which some builds of PyTorch lack; None stands for all processes
-
-CONVERTIBLE = (
-    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
-    *(layers.BatchNorm1d, layers.BatchNorm2d, layers.BatchNorm3d),
-)
-
 
 # The layer
 
@@ -41,10 +35,16 @@ class SyncBatchNorm(layers._BatchNorm):
     """Batch normalization over (N, C, *), with the statistics of the batches of all processes together.
 
     A drop-in for ``torch.nn.SyncBatchNorm``, with the same constructor and ``state_dict``; it also takes tensors on a
-    CPU, whatever the back end of torch.distributed is. In training mode, every process of the group has to call the
-    layer, and to go backward through it, equally often; those with nothing to do call it with an empty batch,
-    N = 0. The batches may differ in size. In evaluation mode, without torch.distributed, or in a group of one
-    process nothing is sent, and the layer is :class:`bncourse.layers.BatchNorm2d` for any number of axes.
+    CPU, whatever the back end of torch.distributed is. In evaluation mode, without torch.distributed, or in a group of
+    one process nothing is sent, and the layer is :class:`bncourse.layers.BatchNorm2d` for any number of axes.
+
+    In training mode, all processes of the group call the layer, and go backward through it, in the same order among all
+    that is sent in this group. Those with nothing to do call it with an empty batch, N = 0; batches may differ in size.
+    DistributedDataParallel sends gradients as soon as they are ready. If it is told to find unused parameters, and
+    these are not the same everywhere, the order may differ: then give the layer a group of its own,
+    ``process_group=dist.new_group()``.
+
+    The gradient can be taken once: not of the gradient again.
 
     Args:
         num_features: C.
@@ -62,8 +62,8 @@ class SyncBatchNorm(layers._BatchNorm):
     Raises:
         ArgumentError: a ValueError. The input does not fit; or, on a CPU, all processes together have one value for
             each channel.
-        RuntimeError: another process has stopped, or did not come within the timeout of the group, or this
-            process is not in the group.
+        RuntimeError: another process has stopped, or did not come within the timeout of the group (with nccl,
+            torch.distributed may end the process instead); or this process is not in the group.
 
     Source:
         ``torch.nn.SyncBatchNorm``; Chan, Golub and LeVeque (1983) for the merged variance.
@@ -102,12 +102,18 @@ class SyncBatchNorm(layers._BatchNorm):
         return _sync_batch_norm(*given, self.weight, self.bias, momentum, self.eps, self.process_group)
 
 
+CONVERTIBLE = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(layers.BatchNorm1d, layers.BatchNorm2d, layers.BatchNorm3d, SyncBatchNorm),
+)
+
+
 def convert_sync_batch_norm(module: nn.Module, process_group: Group = None) -> nn.Module:
     """``module`` with a :class:`SyncBatchNorm` in the place of every batch norm in it.
 
     Parameters, buffers, hooks and the mode of each are kept, so an optimizer may have been made before; wrap the result
-    in DistributedDataParallel afterwards. The module is changed in place. But a module that is itself a batch norm
-    cannot be: so use what is returned.
+    in DistributedDataParallel, and compile it, afterwards. The module is changed in place. But a module that is itself
+    a batch norm cannot be: so use what is returned.
 
     Args:
         module: with BatchNorm1d/2d/3d or SyncBatchNorm of ``torch.nn``, or this package's.
@@ -115,35 +121,28 @@ def convert_sync_batch_norm(module: nn.Module, process_group: Group = None) -> n
 
     Raises:
         ValueError: there is a subclass of these, which may compute something else, or does not know its size yet.
+            Then nothing is changed.
     """
-    return _converted(module, process_group, {})
-
-
-def _converted(module: nn.Module, process_group: Group, done: dict[nn.Module, nn.Module]) -> nn.Module:
-    if module in done:  # a layer that the model uses in several places stays one layer
-        return done[module]
-    done[module] = module
-    if isinstance(module, (_BatchNorm, layers._BatchNorm)):
-        done[module] = _as_sync(module, process_group)
-    for name, child in module._modules.items():
-        if child is not None:
-            module._modules[name] = _converted(child, process_group, done)
-    return done[module]
+    norms = [found for found in module.modules() if isinstance(found, (_BatchNorm, layers._BatchNorm))]
+    sync = {norm: _as_sync(norm, process_group) for norm in norms}
+    for parent in [*module.modules()]:
+        for name, child in parent._modules.items():  # named_children leaves out the second place of a shared layer
+            parent._modules[name] = sync.get(child, child)
+    return sync.get(module, module)
 
 
 def _as_sync(norm: nn.Module, process_group: Group) -> SyncBatchNorm:
-    if type(norm) not in (*CONVERTIBLE, SyncBatchNorm):
+    if type(norm) not in CONVERTIBLE:
         raise ArgumentError(
             "expected BatchNorm1d/2d/3d or SyncBatchNorm of torch.nn or of this package; got the subclass "
             f"{type(norm).__name__}, which may compute something else; replace it by hand, or run a batch through it "
             "first if it is lazy"
         )
     sync = SyncBatchNorm(norm.num_features, device="meta")
-    # All of a module is in its attributes: parameters, buffers, hooks, mode. Dictionaries become copies, so that what
-    # happens to one of the two modules later does not happen to the other.
-    vars(sync).update(
-        {name: copy.copy(value) if isinstance(value, dict) else value for name, value in vars(norm).items()}
-    )
+    vars(sync).update(vars(norm))  # all of a module: parameters, buffers, hooks, mode
+    # From here on each has parameters of its own, but hooks in common, so that their handles still remove them.
+    sync._parameters, sync._buffers = dict(norm._parameters), dict(norm._buffers)
+    sync._compiled_call_impl = None  # it would go on calling the old one
     sync.process_group = process_group
     return sync
 
@@ -226,6 +225,8 @@ def _explained(what: str, group: Group) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if not is_lost_connection(error):
+            raise
         raise RuntimeError(
             f"SyncBatchNorm: process {dist.get_rank(group)} of {_size(group)} could not exchange {what}. Another "
             "process has stopped, or did not come here in time. All processes of a group have to run this layer "

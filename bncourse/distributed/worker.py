@@ -173,8 +173,8 @@ def _failure(error: BaseException) -> Failure:
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
         frames = frames.tb_next  # the reader's own begin behind those of this module
     details = "".join(traceback.format_exception(type(error), error, frames))
-    summary = " ".join(traceback.format_exception_only(error)[-1].split())
-    if any(map(_is_lost_connection, _chain(error))):
+    summary = " ".join(f"{type(error).__name__}: {error}".split())
+    if any(map(is_lost_connection, _chain(error))):
         return Failure(FOLLOWED, f"waited for another one in vain: {_GLOO.sub('', summary)}", details, time.monotonic())
     return Failure(OWN, summary, details, time.monotonic())
 
@@ -186,9 +186,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _is_lost_connection(error: BaseException) -> bool:
+def is_lost_connection(error: BaseException) -> bool:
     """Whether the error says only that another process has ended or did not come."""
-    if isinstance(error, dist.DistStoreError | dist.DistNetworkError):
+    if isinstance(error, dist.DistStoreError | dist.DistNetworkError | dist.DistBackendError):
         return True
     return isinstance(error, RuntimeError) and "gloo" in str(error) and bool(_LOST.search(str(error)))
 
