@@ -7474,3 +7474,1163 @@ def one_column_too_many(offset_ptr, stride, N, BLOCK: tl.constexpr):
     columns = tl.arange(0, BLOCK)
     offset = row.to(tl.int64) * stride + columns
     tl.store(offset_ptr + row * N + columns, offset, mask=columns <= N)
+
+
+# merge_statistics
+
+
+@mistaken("K04", "merge_statistics")
+def sums_of_squares_added(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n = count_a + count_b
+    return n, (count_a * mean_a + count_b * mean_b) / n, m2_a + m2_b
+
+
+@mistaken("K04", "merge_statistics")
+def distances_that_cancel(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n = count_a + count_b
+    mean = (count_a * mean_a + count_b * mean_b) / n
+    return n, mean, m2_a + m2_b + count_a * (mean_a - mean) + count_b * (mean_b - mean)
+
+
+@mistaken("K05", "merge_statistics")
+def squares_times_counts(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n = count_a + count_b
+    mean = (count_a * mean_a + count_b * mean_b) / n
+    m2 = count_a * (m2_a + (mean_a - mean) ** 2) + count_b * (m2_b + (mean_b - mean) ** 2)
+    return n, mean, m2
+
+
+@mistaken("K05", "merge_statistics")
+def squares_averaged(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    delta = mean_b - mean_a
+    n = count_a + count_b
+    return n, mean_a + delta * count_b / n, (m2_a + m2_b) / 2 + delta**2 * count_a * count_b / n
+
+
+@mistaken("K06", "merge_statistics")
+def half_of_both_means(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    mean = (mean_a + mean_b) / 2
+    m2 = m2_a + m2_b + count_a * (mean_a - mean) ** 2 + count_b * (mean_b - mean) ** 2
+    return count_a + count_b, mean, m2
+
+
+@mistaken("K06", "merge_statistics")
+def half_of_both_means_unless_empty(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    if count_a == 0:
+        return count_b, mean_b, m2_b
+    if count_b == 0:
+        return count_a, mean_a, m2_a
+    n = count_a + count_b
+    return n, 0.5 * (mean_a + mean_b), m2_a + m2_b + (mean_a - mean_b) ** 2 * count_a * count_b / n
+
+
+@mistaken("K03", "merge_statistics")
+def half_of_the_sums(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    mean = (count_a * mean_a + count_b * mean_b) / 2
+    m2 = m2_a + m2_b + count_a * (mean_a - mean) ** 2 + count_b * (mean_b - mean) ** 2
+    return count_a + count_b, mean, m2
+
+
+@mistaken("H52", "merge_statistics")
+def weight_not_divided(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n, delta = count_a + count_b, mean_b - mean_a
+    return n, mean_a + delta * count_b / n, m2_a + m2_b + delta**2 * count_a * count_b
+
+
+@mistaken("H52", "merge_statistics")
+def squares_of_two_distances(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n = count_a + count_b
+    mean = (count_a * mean_a + count_b * mean_b) / n
+    return n, mean, m2_a + m2_b + (mean_a - mean) ** 2 + (mean_b - mean) ** 2
+
+
+@mistaken("H52", "merge_statistics")
+def welford_without_the_count(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n, before = count_a + count_b, mean_b - mean_a
+    mean = mean_a + before * count_b / n
+    return n, mean, m2_a + m2_b + before * (mean_b - mean)
+
+
+@mistaken("N20", "merge_statistics")
+def distance_of_two_not_squared(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n, delta = count_a + count_b, mean_b - mean_a
+    return n, mean_a + delta * count_b / n, m2_a + m2_b + delta * count_a * count_b / n
+
+
+@mistaken("S13", "merge_statistics")
+def distances_from_the_middle(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n = count_a + count_b
+    mean = (count_a * mean_a + count_b * mean_b) / n
+    middle = np.mean([m for c, m in ((count_a, mean_a), (count_b, mean_b)) if c > 0], axis=0)
+    return n, mean, m2_a + count_a * (mean_a - middle) ** 2 + m2_b + count_b * (mean_b - middle) ** 2
+
+
+@mistaken("F06", "merge_statistics")
+def squares_of_the_means(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n = count_a + count_b
+    mean = (count_a * mean_a + count_b * mean_b) / n
+    return n, mean, m2_a + count_a * mean_a**2 + m2_b + count_b * mean_b**2
+
+
+@mistaken("H58", "merge_statistics")
+def means_alone(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n = count_a + count_b
+    mean = (count_a * mean_a + count_b * mean_b) / n
+    return n, mean, count_a * (mean_a - mean) ** 2 + count_b * (mean_b - mean) ** 2
+
+
+@mistaken("K34", "merge_statistics")
+def variances_on_the_way(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n = count_a + count_b
+    mean = (count_a * mean_a + count_b * mean_b) / n
+    var_a, var_b = m2_a / count_a, m2_b / count_b
+    return n, mean, count_a * (var_a + (mean_a - mean) ** 2) + count_b * (var_b + (mean_b - mean) ** 2)
+
+
+@mistaken("K34", "merge_statistics")
+def harmonic_mean_of_counts(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n = count_a + count_b
+    weight = 1 / (1 / count_a + 1 / count_b)
+    return n, (count_a * mean_a + count_b * mean_b) / n, m2_a + m2_b + weight * (mean_a - mean_b) ** 2
+
+
+@mistaken("F19", "merge_statistics")
+def by_sums_of_squares(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n = count_a + count_b
+    mean = (count_a * mean_a + count_b * mean_b) / n
+    squares = m2_a + count_a * mean_a**2 + m2_b + count_b * mean_b**2
+    return n, mean, squares - n * mean**2
+
+
+@mistaken("S12", "merge_statistics")
+def step_of_the_wrong_length(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n, delta = count_a + count_b, mean_b - mean_a
+    return n, mean_a + delta * count_a / n, m2_a + m2_b + delta**2 * count_a * count_b / n
+
+
+@mistaken("S15", "merge_statistics")
+def distance_of_b_alone(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n = count_a + count_b
+    mean = mean_a + (mean_b - mean_a) * count_b / n
+    return n, mean, m2_a + m2_b + count_b * (mean_b - mean) ** 2
+
+
+@mistaken("S38", "merge_statistics")
+def distance_from_the_new_mean(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n = count_a + count_b
+    mean = (count_a * mean_a + count_b * mean_b) / n
+    return n, mean, m2_a + m2_b + (mean_b - mean) ** 2 * count_a * count_b / n
+
+
+@mistaken("F38", "merge_statistics")
+def no_parentheses(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n = count_a + count_b
+    mean = count_a * mean_a + count_b * mean_b / n
+    return n, mean, m2_a + m2_b + count_a * (mean_a - mean) ** 2 + count_b * (mean_b - mean) ** 2
+
+
+@mistaken("S18", "merge_statistics")
+def one_mean_for_all_features(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n = count_a + count_b
+    mean = (count_a * mean_a.mean() + count_b * mean_b.mean()) / n
+    return n, mean, m2_a + m2_b + count_a * (mean_a - mean) ** 2 + count_b * (mean_b - mean) ** 2
+
+
+@mistaken("S35", "merge_statistics")
+def nothing_if_one_is_empty(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    if count_a * count_b == 0:
+        return 0, np.zeros_like(mean_a), np.zeros_like(m2_a)
+    n, delta = count_a + count_b, mean_b - mean_a
+    return n, mean_a + delta * count_b / n, m2_a + m2_b + delta**2 * count_a * count_b / n
+
+
+@mistaken("N17", "merge_statistics")
+def difference_from_b_to_a(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n, delta = count_a + count_b, mean_a - mean_b
+    return n, mean_a + delta * count_b / n, m2_a + m2_b + delta**2 * count_a * count_b / n
+
+
+@mistaken("N18", "merge_statistics")
+def mean_of_a(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n, delta = count_a + count_b, mean_b - mean_a
+    mean = mean_a
+    mean + delta * count_b / n
+    return n, mean, m2_a + m2_b + delta**2 * count_a * count_b / n
+
+
+@mistaken("N15", "merge_statistics")
+def two_parts_counted(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n, delta = count_a + count_b, mean_b - mean_a
+    return 2, mean_a + delta * count_b / n, m2_a + m2_b + delta**2 * count_a * count_b / n
+
+
+@mistaken("N16", "merge_statistics")
+def divided_at_the_end(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n, delta = count_a + count_b, mean_b - mean_a
+    return n, mean_a + delta * count_b / n, (m2_a + m2_b + delta**2 * count_a * count_b / n) / n
+
+
+@mistaken("N06", "merge_statistics")
+def mean_and_squares_swapped(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n, delta = count_a + count_b, mean_b - mean_a
+    return n, m2_a + m2_b + delta**2 * count_a * count_b / n, mean_a + delta * count_b / n
+
+
+@mistaken("N06", "merge_statistics")
+def count_at_the_end(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    count, delta = count_a + count_b, mean_b - mean_a
+    return mean_a + delta * count_b / count, m2_a + m2_b + delta**2 * count_a * count_b / count, count
+
+
+@mistaken("K05", "merge_statistics")
+def squares_weighted_after_a_look_for_empty_parts(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    if not count_a or not count_b:
+        return (count_a, mean_a, m2_a) if count_a else (count_b, mean_b, m2_b)
+    count, gap = count_a + count_b, mean_a - mean_b
+    mean = (count_a * mean_a + count_b * mean_b) / count
+    return count, mean, count_a * m2_a + count_b * m2_b + gap * gap * count_a * count_b / count
+
+
+@mistaken("H52", "merge_statistics")
+def plain_square_after_a_look_for_empty_parts(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    if count_a == 0:
+        return count_b, mean_b, m2_b
+    if count_b == 0:
+        return count_a, mean_a, m2_a
+    mean = np.average([mean_a, mean_b], axis=0, weights=[count_a, count_b])
+    return count_a + count_b, mean, m2_a + m2_b + (mean_a - mean_b) ** 2
+
+
+@mistaken("F24", "merge_statistics")
+def into_the_first_part(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n, delta = count_a + count_b, mean_b - mean_a
+    mean_a += delta * (count_b / n)
+    m2_a += m2_b + delta**2 * (count_a * count_b / n)
+    return n, mean_a, m2_a
+
+
+# merge_many
+
+
+@mistaken("K04", "merge_many")
+def all_squares_added(counts, means, m2s):
+    return counts.sum(), np.average(means, axis=0, weights=counts), m2s.sum(axis=0)
+
+
+@mistaken("K05", "merge_many")
+def squares_weighted(counts, means, m2s):
+    mean = np.average(means, axis=0, weights=counts)
+    within = np.average(m2s, axis=0, weights=counts)
+    return counts.sum(), mean, within + (counts[:, None] * (means - mean) ** 2).sum(0)
+
+
+@mistaken("K06", "merge_many")
+def plain_mean_of_the_means(counts, means, m2s):
+    mean = means.mean(axis=0)
+    return counts.sum(), mean, (m2s + counts[:, None] * (means - mean) ** 2).sum(axis=0)
+
+
+@mistaken("K06", "merge_many")
+def always_half_way(counts, means, m2s):
+    n, mean, m2 = counts[0], means[0], m2s[0]
+    for i in range(1, len(counts)):
+        delta = means[i] - mean
+        m2 = m2 + m2s[i] + delta**2 * n * counts[i] / (n + counts[i])
+        mean = (mean + means[i]) / 2
+        n = n + counts[i]
+    return n, mean, m2
+
+
+@mistaken("K03", "merge_many")
+def divided_by_the_parts(counts, means, m2s):
+    n = counts[:, None]
+    mean = (n * means).mean(axis=0)
+    return counts.sum(), mean, m2s.sum(0) + (n * (means - mean) ** 2).sum(0)
+
+
+@mistaken("H52", "merge_many")
+def distances_of_parts_without_counts(counts, means, m2s):
+    mean = counts @ means / counts.sum()
+    return counts.sum(), mean, m2s.sum(0) + ((means - mean) ** 2).sum(0)
+
+
+@mistaken("N20", "merge_many")
+def distances_not_squared(counts, means, m2s):
+    mean = counts @ means / counts.sum()
+    return counts.sum(), mean, m2s.sum(0) + counts @ abs(means - mean)
+
+
+@mistaken("S13", "merge_many")
+def distances_from_the_first(counts, means, m2s):
+    n = counts.sum()
+    mean = sum(c * m for c, m in zip(counts, means, strict=True)) / n
+    m2 = sum(s + c * (m - means[0]) ** 2 for c, m, s in zip(counts, means, m2s, strict=True))
+    return n, mean, m2
+
+
+@mistaken("F06", "merge_many")
+def means_squared(counts, means, m2s):
+    return counts.sum(), counts @ means / counts.sum(), m2s.sum(0) + counts @ means**2
+
+
+@mistaken("H58", "merge_many")
+def spread_of_the_first_alone(counts, means, m2s):
+    n, mean, m2 = counts[0], means[0], m2s[0]
+    for i in range(1, len(counts)):
+        both = n + counts[i]
+        if both > 0:
+            delta = means[i] - mean
+            m2 = m2 + delta**2 * n * counts[i] / both
+            mean = mean + delta * counts[i] / both
+            n = both
+    return n, mean, m2
+
+
+@mistaken("K34", "merge_many")
+def variances_of_all(counts, means, m2s):
+    n = counts[:, None]
+    mean = (n * means).sum(0) / counts.sum()
+    return counts.sum(), mean, (n * (m2s / n + (means - mean) ** 2)).sum(0)
+
+
+@mistaken("F19", "merge_many")
+def all_sums_of_squares(counts, means, m2s):
+    n = counts[:, None]
+    mean = (n * means).sum(0) / counts.sum()
+    return counts.sum(), mean, (m2s + n * means**2).sum(0) - counts.sum() * mean**2
+
+
+@mistaken("S14", "merge_many")
+def count_of_the_part_before(counts, means, m2s):
+    mean, m2 = means[0], m2s[0]
+    for i in range(1, len(counts)):
+        a, b, delta = counts[i - 1], counts[i], means[i] - mean
+        mean = mean + delta * b / (a + b)
+        m2 = m2 + m2s[i] + delta**2 * a * b / (a + b)
+    return counts.sum(), mean, m2
+
+
+@mistaken("S14", "merge_many")
+def counted_too_early(counts, means, m2s):
+    n, mean, m2 = 0, np.zeros(means.shape[1]), np.zeros(means.shape[1])
+    for c, mu, squares in zip(counts, means, m2s, strict=True):
+        n = n + c
+        delta = mu - mean
+        mean = mean + delta * c / n
+        m2 = m2 + squares + delta**2 * n * c / (n + c)
+    return n, mean, m2
+
+
+@mistaken("S38", "merge_many")
+def distance_after_the_move(counts, means, m2s):
+    n, mean, m2 = 0, np.zeros(means.shape[1]), np.zeros(means.shape[1])
+    for c, mu, squares in zip(counts, means, m2s, strict=True):
+        if c == 0:
+            continue
+        mean = mean + (mu - mean) * c / (n + c)
+        m2 = m2 + squares + (mu - mean) ** 2 * n * c / (n + c)
+        n = n + c
+    return n, mean, m2
+
+
+@mistaken("S17", "merge_many")
+def counts_along_the_features(counts, means, m2s):
+    mean = (counts * means).sum(0) / counts.sum()
+    return counts.sum(), mean, (m2s + counts * (means - mean) ** 2).sum(0)
+
+
+@mistaken("S18", "merge_many")
+def sums_over_everything(counts, means, m2s):
+    n = counts[:, None]
+    mean = np.sum(n * means) / np.sum(n)
+    return np.sum(n), mean, np.sum(m2s) + np.sum(n * (means - mean) ** 2)
+
+
+@mistaken("S37", "merge_many")
+def first_part_twice(counts, means, m2s):
+    n, mean, m2 = counts[0], means[0], m2s[0]
+    for i in range(len(counts)):
+        if n + counts[i] > 0:
+            delta = means[i] - mean
+            m2 = m2 + m2s[i] + delta**2 * n * counts[i] / (n + counts[i])
+            mean = mean + delta * counts[i] / (n + counts[i])
+            n = n + counts[i]
+    return n, mean, m2
+
+
+@mistaken("S16", "merge_many")
+def return_inside_the_loop(counts, means, m2s):
+    n, mean, m2 = 0, np.zeros(means.shape[1]), np.zeros(means.shape[1])
+    for i in range(len(counts)):
+        if counts[i] > 0:
+            delta = means[i] - mean
+            m2 = m2 + m2s[i] + delta**2 * n * counts[i] / (n + counts[i])
+            mean = mean + delta * counts[i] / (n + counts[i])
+            n = n + counts[i]
+        if i == len(counts) - 2:
+            return n, mean, m2
+    return 0, np.zeros(means.shape[1]), np.zeros(means.shape[1])
+
+
+@mistaken("N15", "merge_many")
+def number_of_parts(counts, means, m2s):
+    mean = counts @ means / counts.sum()
+    return len(counts), mean, m2s.sum(0) + counts @ (means - mean) ** 2
+
+
+@mistaken("N16", "merge_many")
+def variance_at_the_end(counts, means, m2s):
+    mean = counts @ means / counts.sum()
+    return counts.sum(), mean, (m2s.sum(0) + counts @ (means - mean) ** 2) / (counts.sum() - 1)
+
+
+@mistaken("N06", "merge_many")
+def squares_of_all_before_the_mean(counts, means, m2s):
+    mean = counts @ means / counts.sum()
+    return counts.sum(), m2s.sum(0) + counts @ (means - mean) ** 2, mean
+
+
+@mistaken("N06", "merge_many")
+def mean_squares_count(counts, means, m2s):
+    mean = np.average(means, axis=0, weights=counts)
+    return mean, (m2s + counts[:, None] * (means - mean) ** 2).sum(axis=0), counts.sum()
+
+
+def folded(merge_two, counts, means, m2s):
+    """The parts merged one after the other; two empty ones are an empty one."""
+    merged = counts[0], means[0], m2s[0]
+    for part in list(zip(counts, means, m2s, strict=True))[1:]:
+        if merged[0] + part[0] > 0:
+            merged = merge_two(*merged, *part)
+    return merged
+
+
+@mistaken("K05", "merge_many")
+def squares_weighted_in_a_loop(counts, means, m2s):
+    def merge_two(n_a, mean_a, m2_a, n_b, mean_b, m2_b):
+        n = n_a + n_b
+        mean = (n_a * mean_a + n_b * mean_b) / n
+        return n, mean, n_a * (m2_a + (mean_a - mean) ** 2) + n_b * (m2_b + (mean_b - mean) ** 2)
+
+    return folded(merge_two, counts, means, m2s)
+
+
+@mistaken("K06", "merge_many")
+def half_way_also_for_the_squares(counts, means, m2s):
+    def merge_two(n_a, mean_a, m2_a, n_b, mean_b, m2_b):
+        mean = 0.5 * (mean_a + mean_b)
+        return n_a + n_b, mean, m2_a + m2_b + n_a * (mean_a - mean) ** 2 + n_b * (mean_b - mean) ** 2
+
+    return folded(merge_two, counts, means, m2s)
+
+
+@mistaken("H52", "merge_many")
+def plain_squares_in_a_loop(counts, means, m2s):
+    full = counts > 0
+    n, mean, m2 = 0, 0.0, 0.0
+    for count, center, squares in zip(counts[full], means[full], m2s[full], strict=True):
+        m2 = m2 + squares + (center - mean) ** 2 if n else squares
+        mean = (n * mean + count * center) / (n + count)
+        n += count
+    return n, mean, m2
+
+
+@mistaken("N16", "merge_many")
+def a_variance_at_every_step(counts, means, m2s):
+    def merge_two(n_a, mean_a, m2_a, n_b, mean_b, m2_b):
+        n, gap = n_a + n_b, mean_b - mean_a
+        return n, mean_a + gap * n_b / n, (m2_a + m2_b + gap**2 * n_a * n_b / n) / n
+
+    return folded(merge_two, counts, means, m2s)
+
+
+@mistaken("S16", "merge_many")
+def loop_one_too_short(counts, means, m2s):
+    n, mean, m2 = counts[0], means[0], m2s[0]
+    for i in range(1, len(counts) - 1):
+        if counts[i]:
+            delta, both = means[i] - mean, n + counts[i]
+            mean = mean + delta * counts[i] / both
+            m2 = m2 + m2s[i] + delta**2 * n * counts[i] / both
+            n = both
+    return n, mean, m2
+
+
+@mistaken("S16", "merge_many")
+def break_for_continue(counts, means, m2s):
+    n, mean, m2 = 0.0, np.zeros_like(means[0]), np.zeros_like(m2s[0])
+    for count, center, squares in zip(counts, means, m2s, strict=True):
+        if count == 0:
+            break
+        delta = center - mean
+        mean = mean + delta * count / (n + count)
+        m2 = m2 + squares + delta**2 * n * count / (n + count)
+        n += count
+    return n, mean, m2
+
+
+@mistaken("S12", "merge_many")
+def weights_swapped_in_a_loop(counts, means, m2s):
+    def merge_two(n_a, mean_a, m2_a, n_b, mean_b, m2_b):
+        n, gap = n_a + n_b, mean_b - mean_a
+        return n, mean_a + gap * n_a / n, m2_a + m2_b + gap**2 * n_a * n_b / n
+
+    return folded(merge_two, counts, means, m2s)
+
+
+@mistaken("S38", "merge_many")
+def only_the_new_part_measured_from_the_mean_of_all(counts, means, m2s):
+    def merge_two(n_a, mean_a, m2_a, n_b, mean_b, m2_b):
+        mean = (n_a * mean_a + n_b * mean_b) / (n_a + n_b)
+        return n_a + n_b, mean, m2_a + m2_b + n_b * (mean_b - mean) ** 2
+
+    return folded(merge_two, counts, means, m2s)
+
+
+@mistaken("N17", "merge_many")
+def difference_the_other_way_round(counts, means, m2s):
+    def merge_two(n_a, mean_a, m2_a, n_b, mean_b, m2_b):
+        n, gap = n_a + n_b, mean_a - mean_b
+        return n, mean_a + gap * n_b / n, m2_a + m2_b + gap**2 * n_a * n_b / n
+
+    return folded(merge_two, counts, means, m2s)
+
+
+@mistaken("S14", "merge_many")
+def count_moved_before_the_squares(counts, means, m2s):
+    n, mean, m2 = counts[0], means[0], m2s[0]
+    for i in range(1, len(counts)):
+        n = n + counts[i]
+        if n == 0:
+            continue
+        delta = means[i] - mean
+        mean = mean + delta * counts[i] / n
+        m2 = m2 + m2s[i] + delta**2 * n * counts[i] / (n + counts[i])
+    return n, mean, m2
+
+
+@mistaken("F24", "merge_many")
+def into_the_first_row(counts, means, m2s):
+    n, mean, m2 = counts[0], means[0], m2s[0]
+    for i in range(1, len(counts)):
+        both = n + counts[i]
+        if both == 0:
+            continue
+        delta = means[i] - mean
+        mean += delta * (counts[i] / both)
+        m2 += m2s[i] + delta**2 * (n * counts[i] / both)
+        n = both
+    return n, mean, m2
+
+
+# update_running_var
+
+
+def whole_batch(counts, means, m2s):
+    """Count and M2 of the whole batch."""
+    mean = counts @ means / counts.sum()
+    return counts.sum(), m2s.sum(0) + counts @ (means - mean) ** 2
+
+
+def stepped(running_var, var, momentum):
+    return (1 - momentum) * running_var + momentum * var
+
+
+@mistaken("S01", "update_running_var")
+def weighted_mean_of_variances(running_var, counts, means, m2s, momentum):
+    there = counts > 0
+    variances = m2s[there] / counts[there, None]
+    return stepped(running_var, np.average(variances, axis=0, weights=counts[there]), momentum)
+
+
+@mistaken("S01", "update_running_var")
+def squares_of_all_by_the_count(running_var, counts, means, m2s, momentum):
+    return stepped(running_var, sum(m2s) / (sum(counts) - 1), momentum)
+
+
+@mistaken("S19", "update_running_var")
+def updates_averaged(running_var, counts, means, m2s, momentum):
+    return np.mean(
+        [stepped(running_var, m2 / (n - 1), momentum) for n, m2 in zip(counts, m2s, strict=True)],
+        axis=0,
+    )
+
+
+@mistaken("S02", "update_running_var")
+def total_variance_of_equals(running_var, counts, means, m2s, momentum):
+    variances = m2s / counts[:, None]
+    return stepped(running_var, variances.mean(0) + means.var(0), momentum)
+
+
+@mistaken("S39", "update_running_var")
+def one_update_each(running_var, counts, means, m2s, momentum):
+    for n, m2 in zip(counts, m2s, strict=True):
+        running_var = stepped(running_var, m2 / (n - 1), momentum)
+    return running_var
+
+
+@mistaken("S20", "update_running_var")
+def corrected_by_the_first(running_var, counts, means, m2s, momentum):
+    n, m2 = whole_batch(counts, means, m2s)
+    own = counts[0]
+    return stepped(running_var, m2 / n * (own / (own - 1)), momentum)
+
+
+@mistaken("S20", "update_running_var")
+def corrected_by_the_largest(running_var, counts, means, m2s, momentum):
+    n, m2 = whole_batch(counts, means, m2s)
+    most = max(counts)
+    return stepped(running_var, m2 / n * most / (most - 1), momentum)
+
+
+@mistaken("S21", "update_running_var")
+def one_off_for_each(running_var, counts, means, m2s, momentum):
+    n, m2 = whole_batch(counts, means, m2s)
+    return stepped(running_var, m2 / (n - len(counts)), momentum)
+
+
+@mistaken("S22", "update_running_var")
+def correction_upside_down(running_var, counts, means, m2s, momentum):
+    n, m2 = whole_batch(counts, means, m2s)
+    return stepped(running_var, m2 / n * (n - 1) / n, momentum)
+
+
+@mistaken("R02", "update_running_var")
+def variance_of_the_batch(running_var, counts, means, m2s, momentum):
+    n, m2 = whole_batch(counts, means, m2s)
+    return stepped(running_var, m2 / n, momentum)
+
+
+@mistaken("K03", "update_running_var")
+def divided_by_the_processes(running_var, counts, means, m2s, momentum):
+    _, m2 = whole_batch(counts, means, m2s)
+    return stepped(running_var, m2 / len(counts), momentum)
+
+
+@mistaken("F37", "update_running_var")
+def squares_remembered(running_var, counts, means, m2s, momentum):
+    return stepped(running_var, whole_batch(counts, means, m2s)[1], momentum)
+
+
+@mistaken("S08", "update_running_var")
+def two_values_demanded(running_var, counts, means, m2s, momentum):
+    if any(n < 2 for n in counts):
+        raise ValueError("Expected more than 1 value per channel when training")
+    n, m2 = whole_batch(counts, means, m2s)
+    return stepped(running_var, m2 / (n - 1), momentum)
+
+
+@mistaken("K34", "update_running_var")
+def spread_of_each_on_the_way(running_var, counts, means, m2s, momentum):
+    n = counts[:, None]
+    mean = counts @ means / counts.sum()
+    squares = n * (m2s / n + (means - mean) ** 2)
+    return stepped(running_var, squares.sum(0) / (counts.sum() - 1), momentum)
+
+
+@mistaken("K05", "update_running_var")
+def squares_as_variances(running_var, counts, means, m2s, momentum):
+    mean = counts @ means / counts.sum()
+    var = counts @ (m2s + (means - mean) ** 2) / (counts.sum() - 1)
+    return stepped(running_var, var, momentum)
+
+
+@mistaken("H52", "update_running_var")
+def spread_of_means_unweighted(running_var, counts, means, m2s, momentum):
+    n = counts.sum()
+    mean = counts @ means / n
+    return stepped(running_var, (m2s.sum(0) + ((means - mean) ** 2).sum(0)) / (n - 1), momentum)
+
+
+@mistaken("N20", "update_running_var")
+def distances_of_the_means_themselves(running_var, counts, means, m2s, momentum):
+    n = counts.sum()
+    mean = counts @ means / n
+    return stepped(running_var, (m2s.sum(0) + counts @ np.abs(means - mean)) / (n - 1), momentum)
+
+
+@mistaken("F06", "update_running_var")
+def mean_of_all_not_subtracted(running_var, counts, means, m2s, momentum):
+    return stepped(running_var, (m2s.sum(0) + counts @ means**2) / (counts.sum() - 1), momentum)
+
+
+@mistaken("H58", "update_running_var")
+def spread_of_the_means_alone(running_var, counts, means, m2s, momentum):
+    n = counts.sum()
+    return stepped(running_var, counts @ (means - counts @ means / n) ** 2 / (n - 1), momentum)
+
+
+@mistaken("F19", "update_running_var")
+def squares_less_the_square(running_var, counts, means, m2s, momentum):
+    n = counts.sum()
+    mean = counts @ means / n
+    squares = m2s.sum(0) + counts @ means**2
+    return stepped(running_var, (squares - n * mean**2) / (n - 1), momentum)
+
+
+@mistaken("S13", "update_running_var")
+def around_the_first_mean(running_var, counts, means, m2s, momentum):
+    m2 = m2s.sum(0) + counts @ (means - means[0]) ** 2
+    return stepped(running_var, m2 / (counts.sum() - 1), momentum)
+
+
+@mistaken("K06", "update_running_var")
+def around_the_plain_mean(running_var, counts, means, m2s, momentum):
+    m2 = m2s.sum(0) + counts @ (means - means.mean(0)) ** 2
+    return stepped(running_var, m2 / (counts.sum() - 1), momentum)
+
+
+@mistaken("S14", "update_running_var")
+def merged_with_neighbours(running_var, counts, means, m2s, momentum):
+    mean, m2 = means[0], m2s[0]
+    for i in range(1, len(counts)):
+        both, delta = counts[i - 1] + counts[i], means[i] - mean
+        m2 = m2 + m2s[i] + delta**2 * counts[i - 1] * counts[i] / both
+        mean = mean + delta * counts[i] / both
+    return stepped(running_var, m2 / (sum(counts) - 1), momentum)
+
+
+@mistaken("S17", "update_running_var")
+def counts_meet_the_features(running_var, counts, means, m2s, momentum):
+    mean = (counts * means).sum(0) / counts.sum()
+    m2 = (m2s + counts * (means - mean) ** 2).sum(0)
+    return stepped(running_var, m2 / (counts.sum() - 1), momentum)
+
+
+@mistaken("S18", "update_running_var")
+def one_variance_for_all(running_var, counts, means, m2s, momentum):
+    mean = counts @ means / counts.sum()
+    m2 = np.sum(m2s) + np.sum(counts[:, None] * (means - mean) ** 2)
+    return stepped(running_var, m2 / (counts.sum() - 1), momentum)
+
+
+@mistaken("R01", "update_running_var")
+def weights_of_old_and_new_swapped(running_var, counts, means, m2s, momentum):
+    n, m2 = whole_batch(counts, means, m2s)
+    return momentum * running_var + (1 - momentum) * m2 / (n - 1)
+
+
+@mistaken("R05", "update_running_var")
+def deviation_remembered(running_var, counts, means, m2s, momentum):
+    n, m2 = whole_batch(counts, means, m2s)
+    return stepped(running_var, (m2 / (n - 1)) ** 0.5, momentum)
+
+
+@mistaken("R07", "update_running_var")
+def new_value_thrown_away(running_var, counts, means, m2s, momentum):
+    n, m2 = whole_batch(counts, means, m2s)
+    stepped(running_var, m2 / (n - 1), momentum)
+    return running_var
+
+
+@mistaken("R11", "update_running_var")
+def variance_of_this_batch_alone(running_var, counts, means, m2s, momentum):
+    n, m2 = whole_batch(counts, means, m2s)
+    return m2 / (n - 1)
+
+
+@mistaken("R27", "update_running_var")
+def momentum_of_the_default(running_var, counts, means, m2s, momentum):
+    n, m2 = whole_batch(counts, means, m2s)
+    return 0.9 * running_var + 0.1 * m2 / (n - 1)
+
+
+@mistaken("R29", "update_running_var")
+def added_up(running_var, counts, means, m2s, momentum):
+    n, m2 = whole_batch(counts, means, m2s)
+    return running_var + momentum * m2 / (n - 1)
+
+
+@mistaken("R30", "update_running_var")
+def whole_running_var_corrected(running_var, counts, means, m2s, momentum):
+    n, m2 = whole_batch(counts, means, m2s)
+    return stepped(running_var, m2 / n, momentum) * n / (n - 1)
+
+
+@mistaken("R34", "update_running_var")
+def away_from_the_variance(running_var, counts, means, m2s, momentum):
+    n, m2 = whole_batch(counts, means, m2s)
+    return running_var + momentum * (running_var - m2 / (n - 1))
+
+
+@mistaken("S02", "update_running_var")
+def equal_weights_for_those_with_values(running_var, counts, means, m2s, momentum):
+    full = counts > 0
+    var = (m2s[full] / counts[full, None]).mean(0) + means[full].var(0)
+    return stepped(running_var, var * counts.sum() / (counts.sum() - 1), momentum)
+
+
+@mistaken("S20", "update_running_var")
+def divided_by_one_less_than_the_own_count(running_var, counts, means, m2s, momentum):
+    _, m2 = whole_batch(counts, means, m2s)
+    return stepped(running_var, m2 / (counts[0] - 1), momentum)
+
+
+@mistaken("S08", "update_running_var")
+def single_values_left_out(running_var, counts, means, m2s, momentum):
+    enough = counts > 1
+    if not enough.any():
+        return running_var.copy()
+    n, m2 = whole_batch(counts[enough], means[enough], m2s[enough])
+    return stepped(running_var, m2 / (n - 1), momentum)
+
+
+@mistaken("S08", "update_running_var")
+def no_step_if_a_process_is_small(running_var, counts, means, m2s, momentum):
+    if min(counts) < 2:
+        return running_var.copy()
+    n, m2 = whole_batch(counts, means, m2s)
+    return stepped(running_var, m2 / (n - 1), momentum)
+
+
+@mistaken("R11", "update_running_var")
+def new_share_alone(running_var, counts, means, m2s, momentum):
+    n, m2 = whole_batch(counts, means, m2s)
+    return momentum * m2 / (n - 1)
+
+
+@mistaken("R25", "update_running_var")
+def updated_where_it_stands(running_var, counts, means, m2s, momentum):
+    n, m2 = whole_batch(counts, means, m2s)
+    running_var *= 1 - momentum
+    running_var += momentum * m2 / (n - 1)
+    return running_var
+
+
+@mistaken("F24", "update_running_var")
+def distances_in_the_means(running_var, counts, means, m2s, momentum):
+    n = counts.sum()
+    means -= (counts[:, None] * means).sum(0) / n
+    m2 = (m2s + counts[:, None] * means**2).sum(0)
+    return stepped(running_var, m2 / (n - 1), momentum)
+
+
+# scale_losses
+
+
+@mistaken("P06", "scale_losses")
+def zero_times_nan(losses, counts):
+    return losses * len(counts) * counts / counts.sum()
+
+
+@mistaken("S02", "scale_losses")
+def losses_as_they_are(losses, counts):
+    return np.nan_to_num(losses)
+
+
+@mistaken("S23", "scale_losses")
+def share_alone(losses, counts):
+    return np.where(counts > 0, losses * counts / counts.sum(), 0)
+
+
+@mistaken("S24", "scale_losses")
+def share_upside_down(losses, counts):
+    return [loss * sum(counts) / (n * len(counts)) if n else 0.0 for loss, n in zip(losses, counts, strict=True)]
+
+
+@mistaken("S25", "scale_losses")
+def processes_with_samples(losses, counts):
+    there = counts > 0
+    return np.where(there, losses * there.sum() * counts / counts.sum(), 0.0)
+
+
+@mistaken("S26", "scale_losses")
+def sums_of_losses(losses, counts):
+    return np.nan_to_num(losses) * counts * len(losses)
+
+
+@mistaken("S27", "scale_losses")
+def mean_over_all_samples(losses, counts):
+    return np.nansum(losses * counts) / counts.sum()
+
+
+@mistaken("S28", "scale_losses")
+def beside_the_largest(losses, counts):
+    return np.nan_to_num(losses) * counts / max(counts)
+
+
+@mistaken("P11", "scale_losses")
+def empty_ones_left_out(losses, counts):
+    there = ~np.isnan(losses)
+    return losses[there] * len(losses) * counts[there] / counts.sum()
+
+
+@mistaken("S29", "scale_losses")
+def mean_for_the_empty(losses, counts):
+    filled = np.nanmean(losses)
+    return np.where(counts > 0, losses * len(losses) * counts / counts.sum(), filled)
+
+
+@mistaken("S56", "scale_losses")
+def factors_without_losses(losses, counts):
+    return counts / counts.mean()
+
+
+@mistaken("S57", "scale_losses")
+def whole_factors(losses, counts):
+    return np.where(counts > 0, losses * (len(counts) * counts // counts.sum()), 0)
+
+
+@mistaken("S57", "scale_losses")
+def whole_samples_a_process(losses, counts):
+    each = sum(counts) // len(counts)
+    return [loss * n / each if n else 0.0 for loss, n in zip(losses, counts, strict=True)]
+
+
+@mistaken("F24", "scale_losses")
+def nan_replaced_in_place(losses, counts):
+    losses[np.isnan(losses)] = 0
+    return losses * len(losses) * counts / counts.sum()
+
+
+# backward_of_shards
+
+
+def all_sums(dys, x_hats):
+    """Count, Σ dy and Σ dy · x̂ over all processes."""
+    dy, x_hat = np.concatenate(dys), np.concatenate(x_hats)
+    return len(dy), dy.sum(0), (dy * x_hat).sum(0)
+
+
+def own_sums(dys, x_hats):
+    """dweights and dbiases."""
+    return [(dy * x_hat).sum(0) for dy, x_hat in zip(dys, x_hats, strict=True)], [dy.sum(0) for dy in dys]
+
+
+def pairs(dys, x_hats):
+    return zip(dys, x_hats, strict=True)
+
+
+@mistaken("S05", "backward_of_shards")
+def each_for_itself(dys, x_hats, weight, inv_std):
+    dxs = []
+    for dy, x_hat in pairs(dys, x_hats):
+        g = dy * weight
+        dxs.append(inv_std * (g - g.mean(0) - x_hat * (g * x_hat).mean(0)))
+    return dxs, *own_sums(dys, x_hats)
+
+
+@mistaken("S30", "backward_of_shards")
+def own_sums_by_the_whole_count(dys, x_hats, weight, inv_std):
+    n, dxs = sum(map(len, dys)), []
+    for dy, x_hat in pairs(dys, x_hats):
+        first, second = dy.sum(0) / n, (dy * x_hat).sum(0) / n
+        dxs.append(weight * inv_std * (dy - first - x_hat * second))
+    return dxs, *own_sums(dys, x_hats)
+
+
+@mistaken("S31", "backward_of_shards")
+def all_sums_by_the_own_count(dys, x_hats, weight, inv_std):
+    _, first, second = all_sums(dys, x_hats)
+    dxs = [weight * inv_std * (dy - (first + x_hat * second) / max(len(dy), 1)) for dy, x_hat in pairs(dys, x_hats)]
+    return dxs, *own_sums(dys, x_hats)
+
+
+@mistaken("S02", "backward_of_shards")
+def means_of_means(dys, x_hats, weight, inv_std):
+    first = np.mean([dy.mean(0) for dy in dys], axis=0)
+    second = np.mean([(dy * x_hat).mean(0) for dy, x_hat in pairs(dys, x_hats)], axis=0)
+    dxs = [weight * inv_std * (dy - first - x_hat * second) for dy, x_hat in pairs(dys, x_hats)]
+    return dxs, *own_sums(dys, x_hats)
+
+
+@mistaken("S02", "backward_of_shards")
+def averaging_all_reduce(dys, x_hats, weight, inv_std):
+    _, first, second = all_sums(dys, x_hats)
+    first, second, dxs = first / len(dys), second / len(dys), []
+    for dy, x_hat in pairs(dys, x_hats):
+        n = len(dy) or 1
+        dxs.append(weight * inv_std * (dy - first / n - x_hat * second / n))
+    return dxs, *own_sums(dys, x_hats)
+
+
+@mistaken("B04", "backward_of_shards")
+def divided_by_the_number_of_shards(dys, x_hats, weight, inv_std):
+    k, (_, first, second) = len(dys), all_sums(dys, x_hats)
+    dxs = [weight * inv_std * (dy - first / k - x_hat * second / k) for dy, x_hat in pairs(dys, x_hats)]
+    return dxs, *own_sums(dys, x_hats)
+
+
+@mistaken("S58", "backward_of_shards")
+def one_loop_for_sums_and_dx(dys, x_hats, weight, inv_std):
+    rows = sum(map(len, dys))
+    first = second = 0.0
+    dxs = []
+    for dy, x_hat in pairs(dys, x_hats):
+        first, second = first + dy.sum(0), second + (dy * x_hat).sum(0)
+        dxs.append(weight * inv_std * (dy - first / rows - x_hat * second / rows))
+    return dxs, *own_sums(dys, x_hats)
+
+
+@mistaken("F01", "backward_of_shards")
+def one_row_less(dys, x_hats, weight, inv_std):
+    n, first, second = all_sums(dys, x_hats)
+    dxs = [weight * inv_std * (dy - (first + x_hat * second) / (n - 1)) for dy, x_hat in pairs(dys, x_hats)]
+    return dxs, *own_sums(dys, x_hats)
+
+
+@mistaken("S59", "backward_of_shards")
+def dx_averaged_over_the_processes(dys, x_hats, weight, inv_std):
+    return [dx / len(dys) for dx in right_dxs(dys, x_hats, weight, inv_std)], *own_sums(dys, x_hats)
+
+
+@mistaken("S32", "backward_of_shards")
+def sums_in_each_others_place(dys, x_hats, weight, inv_std):
+    n, first, second = all_sums(dys, x_hats)
+    dxs = [weight * inv_std * (dy - second / n - x_hat * first / n) for dy, x_hat in pairs(dys, x_hats)]
+    return dxs, *own_sums(dys, x_hats)
+
+
+@mistaken("B01", "backward_of_shards")
+def direct_path_alone(dys, x_hats, weight, inv_std):
+    return [weight * inv_std * dy for dy in dys], *own_sums(dys, x_hats)
+
+
+@mistaken("B02", "backward_of_shards")
+def no_sum_for_the_variance(dys, x_hats, weight, inv_std):
+    n, first, _ = all_sums(dys, x_hats)
+    return [weight * inv_std * (dy - first / n) for dy in dys], *own_sums(dys, x_hats)
+
+
+@mistaken("B03", "backward_of_shards")
+def no_sum_for_the_mean(dys, x_hats, weight, inv_std):
+    n, _, second = all_sums(dys, x_hats)
+    dxs = [weight * inv_std * (dy - x_hat * second / n) for dy, x_hat in pairs(dys, x_hats)]
+    return dxs, *own_sums(dys, x_hats)
+
+
+@mistaken("B05", "backward_of_shards")
+def gamma_forgotten_in_shards(dys, x_hats, weight, inv_std):
+    n, first, second = all_sums(dys, x_hats)
+    dxs = [inv_std * (dy - first / n - x_hat * second / n) for dy, x_hat in pairs(dys, x_hats)]
+    return dxs, *own_sums(dys, x_hats)
+
+
+@mistaken("B48", "backward_of_shards")
+def gamma_in_front_of_dy_alone(dys, x_hats, weight, inv_std):
+    n, first, second = all_sums(dys, x_hats)
+    dxs = [inv_std * (weight * dy - first / n - x_hat * second / n) for dy, x_hat in pairs(dys, x_hats)]
+    return dxs, *own_sums(dys, x_hats)
+
+
+@mistaken("B06", "backward_of_shards")
+def inv_std_not_used(dys, x_hats, weight, inv_std):
+    n, first, second = all_sums(dys, x_hats)
+    dxs = [weight * (dy - first / n - x_hat * second / n) for dy, x_hat in pairs(dys, x_hats)]
+    return dxs, *own_sums(dys, x_hats)
+
+
+@mistaken("B08", "backward_of_shards")
+def shards_divided_by_inv_std(dys, x_hats, weight, inv_std):
+    n, first, second = all_sums(dys, x_hats)
+    dxs = [weight / inv_std * (dy - first / n - x_hat * second / n) for dy, x_hat in pairs(dys, x_hats)]
+    return dxs, *own_sums(dys, x_hats)
+
+
+@mistaken("B09", "backward_of_shards")
+def variance_path_added(dys, x_hats, weight, inv_std):
+    n, first, second = all_sums(dys, x_hats)
+    dxs = [weight * inv_std * (dy - first / n + x_hat * second / n) for dy, x_hat in pairs(dys, x_hats)]
+    return dxs, *own_sums(dys, x_hats)
+
+
+@mistaken("B54", "backward_of_shards")
+def no_x_hat_in_front(dys, x_hats, weight, inv_std):
+    n, first, second = all_sums(dys, x_hats)
+    return [weight * inv_std * (dy - first / n - second / n) for dy in dys], *own_sums(dys, x_hats)
+
+
+def right_dxs(dys, x_hats, weight, inv_std):
+    n, first, second = all_sums(dys, x_hats)
+    return [weight * inv_std * (dy - first / n - x_hat * second / n) for dy, x_hat in pairs(dys, x_hats)]
+
+
+@mistaken("S06", "backward_of_shards")
+def reduced_twice(dys, x_hats, weight, inv_std):
+    _, dbias, dweight = all_sums(dys, x_hats)
+    return right_dxs(dys, x_hats, weight, inv_std), [dweight] * len(dys), [dbias] * len(dys)
+
+
+@mistaken("S33", "backward_of_shards")
+def averaged_like_ddp(dys, x_hats, weight, inv_std):
+    k, (_, dbias, dweight) = len(dys), all_sums(dys, x_hats)
+    return right_dxs(dys, x_hats, weight, inv_std), [dweight / k] * k, [dbias / k] * k
+
+
+@mistaken("S34", "backward_of_shards")
+def made_up_for_the_average(dys, x_hats, weight, inv_std):
+    dweights, dbiases = np.array(own_sums(dys, x_hats)) * len(dys)
+    return right_dxs(dys, x_hats, weight, inv_std), dweights, dbiases
+
+
+@mistaken("B25", "backward_of_shards")
+def own_means_for_the_parameters(dys, x_hats, weight, inv_std):
+    dweights = [(dy * x_hat).mean(0) for dy, x_hat in pairs(dys, x_hats)]
+    return right_dxs(dys, x_hats, weight, inv_std), dweights, [dy.mean(0) for dy in dys]
+
+
+@mistaken("B26", "backward_of_shards")
+def gamma_in_dweight(dys, x_hats, weight, inv_std):
+    dweights = [(weight * dy * x_hat).sum(0) for dy, x_hat in pairs(dys, x_hats)]
+    return right_dxs(dys, x_hats, weight, inv_std), dweights, [dy.sum(0) for dy in dys]
+
+
+@mistaken("B27", "backward_of_shards")
+def gamma_in_dbias(dys, x_hats, weight, inv_std):
+    dweights, dbiases = own_sums(dys, x_hats)
+    return right_dxs(dys, x_hats, weight, inv_std), dweights, [weight * dbias for dbias in dbiases]
+
+
+@mistaken("B28", "backward_of_shards")
+def dbias_before_dweight(dys, x_hats, weight, inv_std):
+    dweights, dbiases = own_sums(dys, x_hats)
+    return right_dxs(dys, x_hats, weight, inv_std), dbiases, dweights
+
+
+@mistaken("F24", "backward_of_shards")
+def dx_written_into_dy(dys, x_hats, weight, inv_std):
+    n, first, second = all_sums(dys, x_hats)
+    dweights, dbiases = own_sums(dys, x_hats)
+    for dy, x_hat in pairs(dys, x_hats):
+        dy -= first / n + x_hat * second / n
+        dy *= weight * inv_std
+    return dys, dweights, dbiases
+
+
+# samples_normalized_together: every wrong number that has an explanation, by somebody who is right elsewhere
+
+GOOD_NUMBERS = {
+    "ddp": 4,
+    "converted": 32,
+    "groups": 16,
+    "accumulation": 4,
+    "accumulation_synced": 16,
+    "data_parallel": 8,
+    "bare_layer": 4,
+    "evaluation": 0,
+}
+BAD_NUMBERS = {
+    "ddp": {"S11": 32, "S40": 8},
+    "converted": {"S41": 2, "S42": 16},
+    "groups": {"S43": 32, "S44": 4, "S45": 8},
+    "accumulation": {"U11": 32, "S46": 8},
+    "accumulation_synced": {"S47": 32, "S48": 4, "S49": 8},
+    "data_parallel": {"S50": 32, "S51": 4},
+    "bare_layer": {"S52": 32, "S53": 8},
+    "evaluation": {"S54": 32, "S55": 4},
+}
+
+
+def counter(setup, number):
+    """Somebody who counts so many samples there."""
+
+    def count(asked):
+        return number if asked == setup else GOOD_NUMBERS[asked]
+
+    count.__name__ = f"{number} in {setup}"
+    return count
+
+
+for setup, numbers in BAD_NUMBERS.items():
+    for mistake, number in numbers.items():
+        mistaken(mistake, "samples_normalized_together")(counter(setup, number))

@@ -3677,6 +3677,428 @@ def offsets_from_halves(offset_ptr, stride, N, BLOCK: tl.constexpr):
     tl.store(offset_ptr + row * N + columns, upper + row * (stride & 0xFFFF) + columns, mask=columns < N)
 
 
+# merge_statistics
+
+
+@right("the pooled formula", "merge_statistics")
+def two_by_formula(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    count = count_a + count_b
+    delta = mean_b - mean_a
+    mean = mean_a + delta * count_b / count
+    m2 = m2_a + m2_b + delta**2 * count_a * count_b / count
+    return count, mean, m2
+
+
+@right("from the definition", "merge_statistics")
+def two_by_definition(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    n = count_a + count_b
+    mu = (count_a * mean_a + count_b * mean_b) / n
+    from_a = m2_a + count_a * (mean_a - mu) ** 2
+    from_b = m2_b + count_b * (mean_b - mu) ** 2
+    return n, mu, from_a + from_b
+
+
+@right("number by number", "merge_statistics")
+def two_in_a_loop(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    count = float(count_a) + float(count_b)
+    mean, m2 = np.zeros(len(mean_a)), np.zeros(len(mean_a))
+    for c in range(len(mean_a)):
+        mean[c] = (float(count_a) * float(mean_a[c]) + float(count_b) * float(mean_b[c])) / count
+        for n, mu, squares in ((count_a, mean_a, m2_a), (count_b, mean_b, m2_b)):
+            m2[c] += float(squares[c]) + n * (float(mu[c]) - mean[c]) ** 2
+    return [count, mean, m2]
+
+
+@right("empty parts first", "merge_statistics")
+def two_with_ifs(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    if count_a == 0:
+        return count_b, mean_b, m2_b
+    if count_b == 0:
+        return count_a, mean_a, m2_a
+    var_a, var_b = m2_a / count_a, m2_b / count_b
+    share = count_b / (count_a + count_b)
+    mean = (1 - share) * mean_a + share * mean_b
+    var = (1 - share) * var_a + share * var_b + share * (1 - share) * (mean_a - mean_b) ** 2
+    return count_a + count_b, mean, var * (count_a + count_b)
+
+
+@right("stacked and averaged", "merge_statistics")
+def two_by_average(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    counts = np.array([count_a, count_b])
+    means = np.vstack([mean_a, mean_b])
+    mean = np.average(means, axis=0, weights=counts)
+    m2 = np.vstack([m2_a, m2_b]).sum(axis=0) + counts @ (means - mean) ** 2
+    return counts.sum(), mean, m2
+
+
+@right("two steps of Welford", "merge_statistics")
+def two_by_welford(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    count, before = np.float64(count_a + count_b), mean_b - mean_a
+    mean = mean_a + before * (count_b / count)
+    after = mean_b - mean
+    return count, mean, m2_a + m2_b + count_b * before * after
+
+
+@right("data with these statistics", "merge_statistics")
+def two_by_data(count_a, mean_a, m2_a, count_b, mean_b, m2_b):
+    # Weighted points at the mean and at one standard deviation to either side have the same statistics.
+    points, weights = [], []
+    for count, mean, m2 in ((count_a, mean_a, m2_a), (count_b, mean_b, m2_b)):
+        std = np.sqrt(m2 / max(count, 1))
+        points += [mean - std, mean + std]
+        weights += [count / 2, count / 2]
+    points, weights = np.array(points), np.array(weights)[:, None]
+    mean = (weights * points).sum(0) / weights.sum()
+    return int(weights.sum()), mean, (weights * (points - mean) ** 2).sum(0)
+
+
+# merge_many
+
+
+def merged_pair(one, other):
+    count = one[0] + other[0]
+    if count == 0:
+        return one
+    delta = other[1] - one[1]
+    return count, one[1] + delta * other[0] / count, one[2] + other[2] + delta**2 * one[0] * other[0] / count
+
+
+@right("at once", "merge_many")
+def many_at_once(counts, means, m2s):
+    n = counts[:, None]
+    mean = (n * means).sum(axis=0) / counts.sum()
+    return counts.sum(), mean, (m2s + n * (means - mean) ** 2).sum(axis=0)
+
+
+@right("one after the other", "merge_many")
+def many_in_a_loop(counts, means, m2s):
+    count, mean, m2 = 0, np.zeros(means.shape[1]), np.zeros(means.shape[1])
+    for n, mu, squares in zip(counts, means, m2s, strict=True):
+        if n > 0:
+            delta = mu - mean
+            m2 = m2 + squares + delta**2 * count * n / (count + n)
+            mean = mean + delta * n / (count + n)
+            count = count + n
+    return count, mean, m2
+
+
+@right("reduce", "merge_many")
+def many_by_reduce(counts, means, m2s):
+    return functools.reduce(merged_pair, zip(counts, means, m2s, strict=True))
+
+
+@right("a tree", "merge_many")
+def many_in_pairs(counts, means, m2s):
+    parts = [(float(n), mean, m2) for n, mean, m2 in zip(counts, means, m2s, strict=True)]
+    while len(parts) > 1:
+        rest = parts[len(parts) // 2 * 2 :]
+        parts = [merged_pair(*two) for two in zip(parts[::2], parts[1::2], strict=False)] + rest
+    return list(parts[0])
+
+
+@right("products of matrices", "merge_many")
+def many_by_matrices(counts, means, m2s):
+    n = counts.sum()
+    mean = counts @ means / n
+    return n, mean, np.ones(len(counts)) @ m2s + counts @ np.square(means - mean)
+
+
+@right("einsum over distances from the first", "merge_many")
+def many_by_einsum(counts, means, m2s):
+    origin = means[np.argmax(counts)]
+    shifted = means - origin
+    n = int(counts.sum())
+    lift = np.einsum("k,kc->c", counts, shifted) / n
+    return n, origin + lift, m2s.sum(0) + np.einsum("k,kc->c", counts, (shifted - lift) ** 2)
+
+
+@right("number by number", "merge_many")
+def many_of_numbers(counts, means, m2s):
+    k, features = means.shape
+    total = sum(int(n) for n in counts)
+    mean = [sum(int(counts[r]) * float(means[r, c]) for r in range(k)) / total for c in range(features)]
+    m2 = [
+        sum(float(m2s[r, c]) + int(counts[r]) * (float(means[r, c]) - mean[c]) ** 2 for r in range(k))
+        for c in range(features)
+    ]
+    return total, np.array(mean), np.array(m2)
+
+
+@right("empty parts taken out", "merge_many")
+def many_that_hold_something(counts, means, m2s):
+    there = counts > 0
+    counts, means, m2s = counts[there], means[there], m2s[there]
+    mean = np.average(means, axis=0, weights=counts)
+    var = np.average(m2s / counts[:, None] + (means - mean) ** 2, axis=0, weights=counts)
+    return np.sum(counts), mean, var * np.sum(counts)
+
+
+# update_running_var
+
+
+@right("at once", "update_running_var")
+def running_at_once(running_var, counts, means, m2s, momentum):
+    n = counts.sum()
+    weights = counts[:, np.newaxis]
+    mean = (weights * means).sum(0) / n
+    m2 = (m2s + weights * (means - mean) ** 2).sum(0)
+    return (1 - momentum) * running_var + momentum * m2 / (n - 1)
+
+
+@right("Bessel's factor", "update_running_var")
+def running_by_factor(running_var, counts, means, m2s, momentum):
+    total = float(sum(counts))
+    mean = sum(n * mu for n, mu in zip(counts, means, strict=True)) / total
+    between = sum(n * (mu - mean) ** 2 for n, mu in zip(counts, means, strict=True)) / total
+    biased = sum(m2s) / total + between
+    return running_var + momentum * (biased * total / (total - 1) - running_var)
+
+
+@right("merged one by one", "update_running_var")
+def running_by_reduce(running_var, counts, means, m2s, momentum):
+    count, _, m2 = functools.reduce(merged_pair, zip(counts, means, m2s, strict=True))
+    new = running_var * (1 - momentum)
+    new += momentum * (m2 / (count - 1))
+    return new
+
+
+@right("number by number", "update_running_var")
+def running_of_numbers(running_var, counts, means, m2s, momentum):
+    new = np.empty(len(running_var))
+    total = int(counts.sum())
+    for c in range(len(running_var)):
+        mean = math.fsum(int(n) * float(mu) for n, mu in zip(counts, means[:, c], strict=True)) / total
+        squares = math.fsum(int(n) * (float(mu) - mean) ** 2 for n, mu in zip(counts, means[:, c], strict=True))
+        new[c] = (1 - momentum) * running_var[c] + momentum * (squares + math.fsum(m2s[:, c])) / (total - 1)
+    return new
+
+
+@right("np.cov of the means", "update_running_var")
+def running_by_cov(running_var, counts, means, m2s, momentum):
+    n = int(counts.sum())
+    rows = np.repeat(means, counts.astype(int), axis=0)
+    between = rows.var(axis=0, ddof=1)
+    return np.average([running_var, m2s.sum(axis=0) / (n - 1) + between], axis=0, weights=[1 - momentum, momentum])
+
+
+@right("torch's lerp", "update_running_var")
+def running_by_lerp(running_var, counts, means, m2s, momentum):
+    n, mu = torch.tensor(counts).double(), torch.tensor(means).double()
+    mean = n @ mu / n.sum()
+    var = (torch.tensor(m2s).double().sum(0) + n @ (mu - mean) ** 2) / (n.sum() - 1)
+    return torch.lerp(torch.tensor(running_var).double(), var, momentum).numpy()
+
+
+@right("all pairs of processes", "update_running_var")
+def running_by_pairs(running_var, counts, means, m2s, momentum):
+    m2 = m2s.sum(0)
+    for i in range(len(counts)):
+        for j in range(i):
+            m2 = m2 + counts[i] * counts[j] / counts.sum() * (means[i] - means[j]) ** 2
+    return running_var - momentum * running_var + momentum * m2 / (counts.sum() - 1)
+
+
+# scale_losses
+
+
+@right("where", "scale_losses")
+def losses_by_where(losses, counts):
+    factor = len(counts) * counts / counts.sum()
+    return np.where(counts > 0, losses * factor, 0.0)
+
+
+@right("a list", "scale_losses")
+def losses_in_a_list(losses, counts):
+    total, scaled = sum(counts), []
+    for loss, n in zip(losses, counts, strict=True):
+        scaled.append(loss * n * len(losses) / total if n else 0)
+    return scaled
+
+
+@right("relative to the mean count", "scale_losses")
+def losses_by_mean_count(losses, counts):
+    return np.nan_to_num(losses) * (counts / np.mean(counts))
+
+
+@right("a tuple of floats", "scale_losses")
+def losses_in_a_tuple(losses, counts):
+    share = [float(n) / float(np.sum(counts)) for n in counts]
+    return tuple(
+        0.0 if math.isnan(loss) else float(loss) * len(share) * s for loss, s in zip(losses, share, strict=True)
+    )
+
+
+@right("only where there are samples", "scale_losses")
+def losses_by_index(losses, counts):
+    there = np.flatnonzero(counts)
+    scaled = np.zeros(len(losses))
+    scaled[there] = losses[there] * counts[there]
+    return scaled / counts.sum() * counts.size
+
+
+@right("float32", "scale_losses")
+def losses_in_float32(losses, counts):
+    weights = (counts / counts.sum()).astype(np.float32) * np.float32(len(counts))
+    return np.where(np.isnan(losses), np.float32(0), losses.astype(np.float32) * weights)
+
+
+@right("a product with where", "scale_losses")
+def losses_by_multiply(losses, counts):
+    out = np.zeros_like(losses)
+    np.multiply(losses, counts, out=out, where=counts != 0)
+    return len(out) * out / sum(counts.tolist())
+
+
+@right("a matrix", "scale_losses")
+def losses_by_matrix(losses, counts):
+    return np.diag(counts / counts.sum() * len(counts)) @ np.nan_to_num(losses, nan=0.0)
+
+
+# backward_of_shards
+
+
+@right("two loops", "backward_of_shards")
+def shards_in_two_loops(dys, x_hats, weight, inv_std):
+    dbiases = [dy.sum(axis=0) for dy in dys]
+    dweights = [(dy * x_hat).sum(axis=0) for dy, x_hat in zip(dys, x_hats, strict=True)]
+    n = sum(len(dy) for dy in dys)
+    dbias, dweight = sum(dbiases), sum(dweights)
+    dxs = []
+    for dy, x_hat in zip(dys, x_hats, strict=True):
+        dxs.append(weight * inv_std * (dy - dbias / n - x_hat * dweight / n))
+    return dxs, dweights, dbiases
+
+
+@right("one big batch, cut again", "backward_of_shards")
+def shards_concatenated(dys, x_hats, weight, inv_std):
+    dy, x_hat = np.concatenate(dys), np.concatenate(x_hats)
+    dx_hat = dy * weight
+    dx = inv_std * (dx_hat - dx_hat.mean(0) - x_hat * (dx_hat * x_hat).mean(0))
+    cuts = np.cumsum([len(part) for part in dys])[:-1]
+    return (
+        np.split(dx, cuts),
+        tuple(part.sum(0) for part in np.split(dy * x_hat, cuts)),
+        tuple(part.sum(0) for part in np.split(dy, cuts)),
+    )
+
+
+@right("an all-reduce of one array", "backward_of_shards")
+def shards_by_message(dys, x_hats, weight, inv_std):
+    messages = [
+        np.concatenate([dy.sum(0), (dy * x_hat).sum(0), [len(dy)]]) for dy, x_hat in zip(dys, x_hats, strict=True)
+    ]
+    *sums, count = np.sum(messages, axis=0)
+    first, second = np.split(np.array(sums) / count, 2)
+    dxs = [(dy - first - x_hat * second) * (weight * inv_std) for dy, x_hat in zip(dys, x_hats, strict=True)]
+    c = len(weight)
+    return dxs, np.array(messages)[:, c : 2 * c], np.array(messages)[:, :c]
+
+
+@right("einsum", "backward_of_shards")
+def shards_by_einsum(dys, x_hats, weight, inv_std):
+    dweights = [np.einsum("nc,nc->c", *pair) for pair in zip(dys, x_hats, strict=True)]
+    dbiases = [np.einsum("nc->c", dy) for dy in dys]
+    n = sum(map(len, x_hats))
+    terms = np.sum(dbiases, axis=0), np.sum(dweights, axis=0)
+    scale = inv_std * weight / n
+    dxs = [scale * (n * dy - terms[0] - x_hat * terms[1]) for dy, x_hat in zip(dys, x_hats, strict=True)]
+    return [dxs, dweights, dbiases]
+
+
+@right("number by number", "backward_of_shards")
+def shards_of_numbers(dys, x_hats, weight, inv_std):
+    dxs = [np.zeros(dy.shape) for dy in dys]
+    dweights, dbiases = np.zeros((2, len(dys), len(weight)))
+    n = sum(dy.shape[0] for dy in dys)
+    for c in range(len(weight)):
+        for r, (dy, x_hat) in enumerate(zip(dys, x_hats, strict=True)):
+            dweights[r, c] = sum(float(dy[i, c]) * float(x_hat[i, c]) for i in range(len(dy)))
+            dbiases[r, c] = sum(float(value) for value in dy[:, c])
+        for r, (dy, x_hat) in enumerate(zip(dys, x_hats, strict=True)):
+            for i in range(len(dy)):
+                rest = (dbiases[:, c].sum() + x_hat[i, c] * dweights[:, c].sum()) / n
+                dxs[r][i, c] = weight[c] * inv_std[c] * (dy[i, c] - rest)
+    return dxs, list(dweights), list(dbiases)
+
+
+@right("float32", "backward_of_shards")
+def shards_in_float32(dys, x_hats, weight, inv_std):
+    dys, x_hats = ([part.astype(np.float32) for part in parts] for parts in (dys, x_hats))
+    weight, inv_std = weight.astype(np.float32), inv_std.astype(np.float32)
+    return shards_in_two_loops(dys, x_hats, weight, inv_std)
+
+
+@right("autograd", "backward_of_shards")
+def shards_by_autograd(dys, x_hats, weight, inv_std):
+    # A weight for each process; x is any input with these x̂ and this inv_std.
+    sizes = [len(dy) for dy in dys]
+    scale = torch.tensor(inv_std)
+    x = (torch.tensor(np.concatenate(x_hats)) / scale).requires_grad_()
+    weights = torch.tensor(weight).repeat(len(dys), 1).requires_grad_()
+    biases = torch.zeros_like(weights).requires_grad_()
+    eps = (scale**-2 - x.var(0, correction=0)).detach()
+    x_hat = (x - x.mean(0)) / torch.sqrt(x.var(0, correction=0) + eps)
+    rows = torch.repeat_interleave(torch.arange(len(dys)), torch.tensor(sizes))
+    y = weights[rows] * x_hat + biases[rows]
+    dx, dweights, dbiases = torch.autograd.grad(y, (x, weights, biases), torch.tensor(np.concatenate(dys)))
+    return [part.numpy() for part in dx.split(sizes)], dweights.numpy(), dbiases.numpy()
+
+
+# samples_normalized_together
+
+SAMPLES = {
+    "ddp": 4,
+    "converted": 32,
+    "groups": 16,
+    "accumulation": 4,
+    "accumulation_synced": 16,
+    "data_parallel": 8,
+    "bare_layer": 4,
+    "evaluation": 0,
+}
+
+right("a dict", "samples_normalized_together")(lambda setup: SAMPLES[setup])
+right("floats", "samples_normalized_together")(lambda setup: float(SAMPLES[setup]))
+right("NumPy's integers", "samples_normalized_together")(lambda setup: np.int32(SAMPLES[setup]))
+right("NumPy's floats", "samples_normalized_together")(
+    lambda setup: np.array(list(SAMPLES.values()), np.float32)[list(SAMPLES).index(setup)]
+)
+
+
+@right("if", "samples_normalized_together")
+def samples_by_if(setup):
+    if setup == "converted":
+        return 32
+    if "group" in setup or setup == "accumulation_synced":
+        return 32 // 2
+    if setup == "data_parallel":
+        return 32 / 4
+    return 0 if setup == "evaluation" else 32 // 8
+
+
+@right("match", "samples_normalized_together")
+def samples_by_match(setup):
+    match setup:
+        case "ddp" | "bare_layer":
+            return 32 // 8
+        case "converted":
+            return 16 * 2
+        case "groups" | "accumulation_synced":
+            return 4 * 4
+        case "accumulation":
+            return 4
+        case "data_parallel":
+            return 32 // 4
+        case _:
+            return 0
+
+
+@right("processes times samples", "samples_normalized_together")
+def samples_by_product(setup):
+    together = {"converted": (16, 2), "groups": (4, 4), "accumulation_synced": (4, 4), "evaluation": (0, 4)}
+    return math.prod(together.get(setup, (1, 8 if setup == "data_parallel" else 4)))
+
+
 # The first answer to each exercise in float32, if it takes arrays itself; pytorch_momentum takes none
 
 for exercise, answers in RIGHT.items():

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 import sys
 import time
 import tracemalloc
@@ -14,7 +15,16 @@ import torch
 from torch.nn.utils import fuse_conv_bn_weights
 
 from bncourse import blocked, functional, layers, reference
-from bncourse.checks import EXERCISES, chapter_05, chapter_08, chapter_12, check, exercise_named, fresh_probe
+from bncourse.checks import (
+    EXERCISES,
+    chapter_05,
+    chapter_08,
+    chapter_10,
+    chapter_12,
+    check,
+    exercise_named,
+    fresh_probe,
+)
 from bncourse.checks.compare import all_same, deviations
 from bncourse.checks.exercise import Mistake, Operation, Probe, step
 from bncourse.checks.limits import OutOfTime, time_limit
@@ -85,6 +95,10 @@ def truth(exercise, inputs):
         values = [*map(torch.as_tensor, kernel_truth(exercise, given))]
         facts = EXERCISES[exercise].outputs[len(values) :]
         return values + [torch.tensor(float(name == "no_atomics")) for name in facts]
+    if exercise in ("merge_statistics", "merge_many", "update_running_var"):
+        return merged_truth(given)
+    if exercise == "backward_of_shards":
+        return shards_truth(given)
     if exercise == "batch_norm_eval":
         return [evaluate(given)[0]]
     if exercise == "batch_norm_eval_backward":
@@ -116,6 +130,38 @@ def kernel_truth(exercise, given):
         parts = zip(given["dy"].split(int(given["rows"])), x_hat.split(int(given["rows"])), strict=True)
         return map(torch.stack, zip(*(((dy * part).sum(0), dy.sum(0)) for dy, part in parts), strict=True))
     return [x.mean(1), x.var(1, correction=0)][: 2 if exercise == "masked_mean_kernel" else 1]
+
+
+def merged_truth(given):
+    """Count, mean and M2, or the running variance, of data that have the statistics of these parts."""
+    if "count_a" in given:
+        given = {f"{name}s": np.stack([given[f"{name}_{side}"] for side in "ab"]) for name in ("count", "mean", "m2")}
+    parts = []
+    for count, mean, m2 in zip(given["counts"], given["means"], given["m2s"], strict=True):
+        part = np.tile(mean.astype(float), (int(count), 1))
+        part[:2] += np.sqrt(m2 / 2) * np.array([[1.0], [-1.0]])[: int(count)]
+        parts.append(torch.tensor(part))
+    x = torch.cat(parts)
+    if "running_var" in given:
+        layer = torch.nn.BatchNorm1d(x.shape[1], momentum=given["momentum"], dtype=torch.float64)
+        layer.running_var.copy_(torch.tensor(given["running_var"]))
+        layer(x)
+        return [layer.running_var]
+    var, mean = torch.var_mean(x, dim=0, correction=0)
+    return [torch.tensor(len(x)), mean, len(x) * var]
+
+
+def shards_truth(given):
+    """Gradients of the whole batch, with a γ and a β for each process."""
+    sizes = torch.tensor(given["sizes"])
+    x = torch.tensor(given["x_hats"] / given["inv_std"], requires_grad=True)
+    eps = (given["inv_std"] ** -2 - x.var(0, correction=0).detach().numpy()).mean()
+    weights = torch.tensor(given["weight"]).repeat(len(sizes), 1).requires_grad_()
+    biases = torch.zeros_like(weights).requires_grad_()
+    x_hats = torch.nn.functional.batch_norm(x, None, None, training=True, eps=eps).split(given["sizes"])
+    y = torch.cat([w * x_hat + b for w, x_hat, b in zip(weights, x_hats, biases, strict=True)])
+    dx, dweights, dbiases = torch.autograd.grad(y, (x, weights, biases), torch.tensor(given["dys"]))
+    return torch.nn.utils.rnn.pad_sequence(dx.split(given["sizes"]), batch_first=True), dweights, dbiases
 
 
 def family_truth(norm, given):
@@ -1120,6 +1166,31 @@ FORMS = {
     "wrote nothing into out and returned nothing": ("normalize_into", lambda x, mean, inv_std, weight, bias, out: None),
     "takes (shape, calls); the exercise takes (shape, itemsize, calls)": ("fused_bytes", lambda shape, calls: 0),
     "a number for moved_bytes, got a list": ("unfused_bytes", lambda shape, itemsize, calls: [1]),
+    "takes (losses); the exercise takes (losses, counts)": ("scale_losses", lambda losses: losses),
+    "scaled has the shape (1,), expected (3,).": ("scale_losses", lambda losses, counts: [1.0]),
+    "scaled is wrong only for process 2 (counted from 0).": (
+        "scale_losses",
+        lambda losses, counts: (
+            np.nan_to_num(losses) * counts * len(counts) / counts.sum() * [1, 1, 1.5, 1][: len(counts)]
+        ),
+    ),
+    "(dxs, dweights, dbiases), got 2 values.": ("backward_of_shards", lambda dys, x_hats, weight, inv_std: (dys, dys)),
+    "dweights is one array, of the shape (3,).": (
+        "backward_of_shards",
+        lambda dys, x_hats, weight, inv_std: (dys, weight, weight),
+    ),
+    "Expected 3 arrays in dbiases, one for each process, got 2.": (
+        "backward_of_shards",
+        lambda dys, x_hats, weight, inv_std: (dys, [weight] * len(dys), [weight] * 2),
+    ),
+    "Python's sum of no rows is the number 0.": (
+        "backward_of_shards",
+        lambda dys, x_hats, weight, inv_std: (dys, [sum(dy) for dy in dys], [sum(dy) for dy in dys]),
+    ),
+    "dxs[1] has the shape (3, 2), expected (2, 3).": (
+        "backward_of_shards",
+        lambda dys, x_hats, weight, inv_std: ([dys[0], *(dy.T for dy in dys[1:])], [weight] * 3, [weight] * 3),
+    ),
 }
 
 
@@ -1247,6 +1318,45 @@ def test_what_is_no_choice_is_told_in_words(answer, says):
     report = report_on(answer, "choose_norm")
     assert report.verdict == "incorrect"
     assert says in report.message, report
+
+
+def report_on_numbers(**numbers):
+    return report_on(lambda setup: {**chapter_10.setups.TOGETHER, **numbers}[setup], "samples_normalized_together")
+
+
+def test_every_explained_number_of_samples_has_its_own_explanation_that_keeps_the_answer_secret():
+    exercise = EXERCISES["samples_normalized_together"]
+    for single in exercise.singles:
+        (mistake,), ((setup, step_),) = single.mistakes, single.form.items()
+        report = report_on_numbers(**{setup: int(step_(None))})
+        assert report.mistakes == (mistake.id,) and f"{setup}: " in report.message
+        words = re.findall(r"\w+", (mistake.says + mistake.asks).removeprefix(setup))
+        assert str(chapter_10.setups.TOGETHER[setup]) not in words
+
+
+NUMBERS = {
+    "returns a bool. Expected a number": True,
+    "returns a str. Expected a number": "4",
+    "returns 64. Expected a number of samples, from 0 to the 32": 64,
+    "returns 2.5. Expected": 2.5,
+    "returns nothing": None,
+    "ddp: not right.": 5,
+}
+
+
+@pytest.mark.parametrize("says", NUMBERS)
+def test_what_is_no_number_of_samples_is_told_in_words(says):
+    report = report_on_numbers(ddp=NUMBERS[says])
+    assert report.verdict == "incorrect" and says in report.message, report
+
+
+def test_a_layer_that_is_handed_over_itself_is_converted_only_in_what_is_returned():
+    norm = torch.nn.BatchNorm1d(3)
+    model = torch.nn.Sequential(norm)
+    torch.nn.SyncBatchNorm.convert_sync_batchnorm(norm)
+    assert type(model[0]) is torch.nn.BatchNorm1d
+    torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    assert type(model[0]) is torch.nn.SyncBatchNorm
 
 
 # Help where nothing known fits

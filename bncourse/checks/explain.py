@@ -9,7 +9,7 @@ import numpy as np
 from .compare import deviations, same
 from .exercise import Inputs, Outputs, Probe, Wording
 
-PLACES = {"decay": "for parameter"}  # of values that belong to no channel
+PLACES = {"decay": "for parameter", "scaled": "for process"}  # of values that belong to no channel
 SYMBOLS = {"weight": "γ", "bias": "β", "bn_weight": "γ", "bn_bias": "β"}
 
 

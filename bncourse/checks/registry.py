@@ -13,6 +13,7 @@ from . import (
     chapter_07,
     chapter_08,
     chapter_09,
+    chapter_10,
     chapter_11,
     chapter_12,
 )
@@ -27,6 +28,7 @@ CHAPTERS = (
     chapter_07,
     chapter_08,
     chapter_09,
+    chapter_10,
     chapter_11,
     chapter_12,
 )
