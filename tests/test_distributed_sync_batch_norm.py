@@ -430,8 +430,10 @@ def test_state_dict_and_constructor_are_those_of_pytorch():
 
 
 def test_the_kind_of_input_is_checked():
-    with pytest.raises(ValueError, match="expected 2D or 3D or 4D or 5D input"):
+    with pytest.raises(ValueError, match="at least 2 axes"):
         SyncBatchNorm(3)(torch.randn(3))
+    x = torch.randn(4, 3, 2, 2, 2, 2)  # one more than volumes have
+    torch.testing.assert_close(SyncBatchNorm(3)(x), nn.SyncBatchNorm(3)(x))
 
 
 # Converting

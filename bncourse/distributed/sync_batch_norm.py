@@ -24,7 +24,7 @@ from bncourse.distributed.merging import Statistics, merge, summarize
 from bncourse.distributed.worker import is_lost_connection
 from bncourse.functional import batch_layout, move_running
 from bncourse.normalize import normalized_part
-from bncourse.tensor_arguments import ArgumentError, check_batch_norm
+from bncourse.tensor_arguments import ArgumentError, check_batch_norm, check_input
 
 Group = Any  # a torch.distributed.ProcessGroup, which some builds of PyTorch lack; None stands for all processes
 
@@ -69,7 +69,7 @@ class SyncBatchNorm(layers._BatchNorm):
         ``torch.nn.SyncBatchNorm``; Chan, Golub and LeVeque (1983) for the merged variance.
     """
 
-    ranks = (2, 3, 4, 5)
+    ranks = (2, 3, 4, 5)  # what the layers that it is folded into put out; it takes any number from 2 on
 
     def __init__(
         self,
@@ -86,6 +86,9 @@ class SyncBatchNorm(layers._BatchNorm):
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
         self.process_group = process_group
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        check_input(input, minimum_rank=2)
 
     def _normalize(
         self,
