@@ -7,7 +7,6 @@ transparent ground; the website swaps each for its dark value when the reader do
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,7 +26,7 @@ if TYPE_CHECKING:  # some of these modules need PyTorch, figures do not
     from bncourse.benchmark.predictions import Row
     from bncourse.benchmark.timing import Spread
     from bncourse.claims.statistics import Interval
-    from bncourse.distributed.cost import Cost, Measurement, Network
+    from bncourse.distributed.cost import Cost
     from bncourse.kernels.trace import Access, Trace
 
 
@@ -743,57 +742,6 @@ def plot_collective_cost(
     return ax
 
 
-def plot_collective_terms(devices: Sequence[int], costs: Sequence["Cost"], *, ax: Axes | None = None) -> Axes:
-    """Draw the time of one collective against the number of devices, and the two terms that make it up.
-
-    Args:
-        devices: rising.
-        costs: one for each number of devices.
-    """
-    ax = _new_axes(ax, figsize=(5.2, 3.4))
-    ax.plot(devices, [cost.seconds for cost in costs], color=INK, lw=2, label="time")
-    ax.plot(devices, [cost.latency for cost in costs], color=BLUE, lw=2, ls="--", label="latency: messages · α")
-    ax.plot(devices, [cost.transfer for cost in costs], color=ORANGE, lw=2, ls=":", label="bandwidth: bytes / B")
-    _scale_of_devices(ax, devices)
-    _scale_of_seconds(ax)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1))
-    return ax
-
-
-def plot_collective_times(
-    measured: Sequence["Measurement"], fitted: Mapping[int, "Network"], *, ax: Axes | None = None
-) -> Axes:
-    """Draw the measured times of one collective against the bytes from each process, and the model's as lines.
-
-    A dot is the fastest run; a bar goes up from it to the median.
-
-    Args:
-        measured: each number of processes has its colour.
-        fitted: a network by the number of processes.
-
-    Raises:
-        ValueError: not all are of one collective.
-    """
-    if len(collectives := {m.collective for m in measured}) != 1:
-        raise ValueError(f"expected measurements of one collective, got {sorted(collectives)}; draw them one by one")
-    ax = _new_axes(ax, figsize=(5.2, 3.4))
-    counts = sorted({m.processes for m in measured})
-    for count, colour, marker in zip(counts, CYCLE, "osD^v", strict=False):
-        row = sorted((m for m in measured if m.processes == count), key=lambda m: m.bytes)
-        sizes, fastest = [m.bytes for m in row], [m.fastest for m in row]
-        ax.vlines(sizes, fastest, [m.median for m in row], color=colour, lw=1.5)
-        ax.plot(sizes, fastest, marker, color=colour, markersize=5, label=f"{count} processes")
-        if count in fitted:
-            between = np.geomspace(sizes[0], sizes[-1], 50)
-            model = [fitted[count].cost(replace(row[0], bytes=n).traffic).seconds for n in between]
-            ax.plot(between, model, color=colour, lw=1.5)
-    _scale_of_bytes(ax)
-    _scale_of_seconds(ax)
-    ax.set(xlabel="sent by each process", xlim=(0.7 * min(m.bytes for m in measured), None))
-    ax.legend(loc="upper left")
-    return ax
-
-
 def plot_parts(
     means: Sequence[float], stds: Sequence[float], mean: float, std: float, *, ax: Axes | None = None
 ) -> Axes:
@@ -925,8 +873,7 @@ def _scale_of_bytes(ax: Axes) -> None:
     ax.set_xscale("log", base=2)
     low, high = ax.dataLim.intervalx
     ticks = [2.0**k for k in range(0, 60, 4) if low <= 2**k <= high]
-    units = [(2.0**20, "MB"), (2.0**10, "KB"), (1.0, "B")]
-    ax.set_xticks(ticks, [next(f"{t / unit:g} {name}" for unit, name in units if t >= unit) for t in ticks])
+    ax.set_xticks(ticks, [f"{t / 2**10:g} KB" if t < 2**20 else f"{t / 2**20:g} MB" for t in ticks])
     ax.minorticks_off()
 
 

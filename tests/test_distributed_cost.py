@@ -23,7 +23,6 @@ from bncourse.distributed.cost import (
     fit,
     layer_time,
     measure,
-    sync_costs,
 )
 
 RNG = np.random.default_rng(0)
@@ -171,16 +170,6 @@ def test_the_layers_own_time_is_that_of_its_passes():
     assert layer_time((5, 7), 4, 1e9, cost.BACKWARD_PASSES) == pytest.approx(5 * 140 / 1e9)
 
 
-def test_the_costs_of_the_layer_are_by_collective():
-    network, devices = Network(2e-6, 10e9), [2, 9, 4096]
-    found = sync_costs(network, 64, iter(devices))
-    assert list(found) == ["forward, ring", "forward, doubling", "backward, tree"]
-    times = {name: [one.seconds for one in costs] for name, costs in found.items()}
-    assert times["forward, ring"] == [all_gather_time(network, p, 8 * 129) for p in devices]
-    assert times["forward, doubling"] == [all_gather_time(network, p, 8 * 129, "doubling") for p in devices]
-    assert times["backward, tree"] == [all_reduce_time(network, p, 8 * 128, "tree") for p in devices]
-
-
 @pytest.mark.parametrize(("seconds", "expected"), [(0, 2), (10, 2), (10.5, 3), (15, 3), (15.1, 4), (500, 100)])
 def test_the_number_of_devices_that_take_so_long_is_found(seconds: float, expected: int):
     assert devices_until(seconds, lambda p: 5.0 * p) == expected
@@ -201,7 +190,7 @@ def made_up(network: Network, noise: float = 0.0, sizes: tuple[int, ...] = cost.
         for count in (2, 3, 4):
             for size in sizes:
                 seconds = network.cost(of(count, size)).seconds * np.exp(noise * RNG.normal())
-                found.append(Measurement(collective, count, size, RNG.uniform(2, 9) * seconds, seconds))
+                found.append(Measurement(collective, count, size, seconds))
     return found
 
 
@@ -230,7 +219,7 @@ def test_a_fit_of_too_few_sizes_is_refused(pick: slice):
 
 @pytest.mark.parametrize("power", [-1, 2])
 def test_a_fit_to_times_that_fall_with_the_size_or_come_from_below_0_is_refused(power: int):
-    strange = [Measurement(ALL_GATHER, 2, size, 1.0, 1e-9 * float(size) ** power) for size in (1000, 2000, 4000)]
+    strange = [Measurement(ALL_GATHER, 2, size, 1e-9 * float(size) ** power) for size in (1000, 2000, 4000)]
     with pytest.raises(ValueError, match="expected times that rise"):
         fit(strange)
 
@@ -246,7 +235,6 @@ def test_the_time_of_a_collective_is_that_of_the_slowest_process(monkeypatch: py
     ]
     assert {m.processes for m in found} == {3}
     slowest = seconds.max(axis=0)
-    assert [m.median for m in found] == pytest.approx(np.median(slowest, axis=-1).ravel())
     assert [m.fastest for m in found] == pytest.approx(slowest.min(axis=-1).ravel())
 
 
@@ -276,7 +264,7 @@ def test_two_processes_are_measured():
         (collective, 2, size) for collective in (ALL_GATHER, ALL_REDUCE) for size in (8, 4096, 2**18)
     ]
     for m in found:
-        assert 1e-7 < m.fastest <= m.median < 10
+        assert 1e-7 < m.fastest < 10
 
 
 @pytest.mark.parametrize(
@@ -294,7 +282,7 @@ def test_a_measurement_of_nothing_is_refused(given: dict, message: str):
 
 
 def test_what_was_measured_is_compared_with_a_ring():
-    gather, reduce = (Measurement(name, 3, 600, 1.0, 1.0) for name in (ALL_GATHER, ALL_REDUCE))
+    gather, reduce = (Measurement(name, 3, 600, 1.0) for name in (ALL_GATHER, ALL_REDUCE))
     assert gather.traffic == Traffic(2, 1200)
     assert reduce.traffic == Traffic(4, 800)
     assert Cost(1.0, 2.0).seconds == 3.0

@@ -18,7 +18,7 @@ from bncourse.benchmark.machine import Peaks, Point
 from bncourse.benchmark.predictions import Row
 from bncourse.benchmark.timing import Spread
 from bncourse.claims.statistics import Interval
-from bncourse.distributed.cost import ALL_GATHER, ALL_REDUCE, Cost, Measurement, Network
+from bncourse.distributed.cost import Cost
 from bncourse.kernels.trace import Access, Trace
 
 RNG = np.random.default_rng(0)
@@ -73,8 +73,6 @@ def test_every_figure_of_speed_draws_into_the_axes_it_is_given(ax):
         (plots.plot_growth, ({"a": [growth, replace(growth, values=2**19)]},)),
         (plots.plot_parts, ([1.0, 2.0], [0.5, 0.1], 1.5, 0.7)),
         (plots.plot_collective_cost, ([2, 4], {"a": [Cost(1, 2), Cost(2, 3)]})),
-        (plots.plot_collective_terms, ([2, 4], [Cost(1, 2), Cost(2, 3)])),
-        (plots.plot_collective_times, ([Measurement(ALL_GATHER, 2, size, 2, 1) for size in (64, 4096)], {})),
     ):
         ax.clear()
         assert draw(*given, ax=ax) is ax
@@ -626,46 +624,6 @@ def test_the_layers_own_times_lie_across_the_cost_of_collectives_with_their_name
     assert boxes["forward"].y0 > ax.bbox.y0, "above the axis"
     assert max(box.x1 for box in boxes.values()) <= ax.bbox.x1 + 1
     assert ticks_of(ax.xaxis) == ["2", "4", "8"]
-
-
-def test_the_time_of_a_collective_is_drawn_with_its_two_terms(ax):
-    devices, costs = [2, 4, 8], [Cost(1e-5, 2e-6 * p) for p in (2, 4, 8)]
-    plots.plot_collective_terms(devices, costs, ax=ax)
-    total, latency, transfer = ax.lines
-    assert {tuple(line.get_xdata()) for line in ax.lines} == {(2, 4, 8)}
-    assert total.get_ydata() == pytest.approx([1.4e-5, 1.8e-5, 2.6e-5])
-    assert latency.get_ydata() == pytest.approx([1e-5] * 3)
-    assert transfer.get_ydata() == pytest.approx([4e-6, 8e-6, 1.6e-5])
-    assert len({line.get_linestyle() for line in ax.lines}) == 3
-    assert ticks_of(ax.yaxis) == ["5 µs", "10 µs", "20 µs"]
-    assert legend_of(ax) == ["time", "latency: messages · α", "bandwidth: bytes / B"]
-
-
-def test_measured_collectives_are_dots_with_a_bar_up_to_the_median_and_the_model_through_them(ax):
-    sizes = (2**16, 64, 4096)  # in any order
-    measured = [Measurement(ALL_GATHER, count, n, 3e-5 * count + 2e-9 * n, 3e-5) for count in (3, 2) for n in sizes]
-    network = Network(2e-5, 1e9)
-    plots.plot_collective_times(measured, {3: network}, ax=ax)
-    two, three, model = ax.lines
-    for dots in (two, three):
-        assert dots.get_xydata().tolist() == [[n, 3e-5] for n in sorted(sizes)]
-        assert dots.get_linestyle() == "None"
-    assert two.get_marker() != three.get_marker()
-    assert model.get_color() == three.get_color() != two.get_color()
-    assert model.get_ydata() == pytest.approx(2 * (2e-5 + model.get_xdata() / 1e9))
-    assert (model.get_xdata()[0], model.get_xdata()[-1]) == pytest.approx((min(sizes), max(sizes)))
-    ends = [segment[:, 1].tolist() for bars in ax.collections for segment in bars.get_segments()]
-    assert ends == [[3e-5, 3e-5 * count + 2e-9 * n] for count in (2, 3) for n in sorted(sizes)]
-    assert legend_of(ax) == ["2 processes", "3 processes"]
-    assert ax.get_xlabel() == "sent by each process"
-    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
-    assert ticks_of(ax.xaxis) == ["256 B", "4 KB", "64 KB"]
-
-
-@pytest.mark.parametrize("collectives", [(), (ALL_GATHER, ALL_REDUCE)])
-def test_measurements_of_several_collectives_or_of_none_are_refused(ax, collectives):
-    with pytest.raises(ValueError, match="expected measurements of one collective"):
-        plots.plot_collective_times([Measurement(name, 2, 64, 2, 1) for name in collectives], {}, ax=ax)
 
 
 def access(program: int | tuple[int, int, int], tile: np.ndarray, mask: object = True, **different: object) -> Access:

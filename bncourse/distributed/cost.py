@@ -180,25 +180,6 @@ def layer_time(shape: Sequence[int], itemsize: int, bandwidth: float, passes: in
     return passes * math.prod(shape) * itemsize / bandwidth
 
 
-def sync_costs(network: Network, channels: int, devices: Iterable[int]) -> dict[str, list[Cost]]:
-    """What the layer's two collectives cost: forward around a ring, and by doubling; backward over a tree.
-
-    Args:
-        network: what connects the devices.
-        channels: C.
-        devices: numbers of devices.
-
-    Returns:
-        by name, one cost for each number of devices.
-    """
-    devices, there, back = list(devices), forward_bytes(channels), backward_bytes(channels)
-    return {
-        "forward, ring": [network.cost(all_gather_traffic(p, there, RING)) for p in devices],
-        "forward, doubling": [network.cost(all_gather_traffic(p, there, DOUBLING)) for p in devices],
-        "backward, tree": [network.cost(all_reduce_traffic(p, back, TREE)) for p in devices],
-    }
-
-
 def devices_until(seconds: float, time: Callable[[int], float], most: int = 2**20) -> int | None:
     """The least number of devices, from 2, for which ``time(devices)`` is at least ``seconds``.
 
@@ -225,7 +206,6 @@ class Measurement:
     collective: str  # ALL_GATHER or ALL_REDUCE
     processes: int
     bytes: int  # from each process
-    median: float  # seconds
     fastest: float  # seconds of the fastest of the repeats
 
     @property
@@ -259,7 +239,7 @@ def measure(processes: int, sizes: Sequence[int] = SIZES, *, repeats: int = 15, 
         raise ValueError(f"expected positive multiples of {SENT_BYTES} bytes, whole float64 numbers; got {bad}")
     slowest = np.max(run(_seconds, list(sizes), repeats, warmup, processes=processes), axis=0)
     return [
-        Measurement(collective, processes, size, float(np.median(seconds)), float(np.min(seconds)))
+        Measurement(collective, processes, size, float(np.min(seconds)))
         for collective, by_size in zip((ALL_GATHER, ALL_REDUCE), slowest, strict=True)
         for size, seconds in zip(sizes, by_size, strict=True)
     ]

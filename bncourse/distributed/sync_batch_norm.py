@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bncourse import layers
+from bncourse.distributed.connections import is_lost_connection
 from bncourse.distributed.merging import Statistics, merge, summarize
-from bncourse.distributed.worker import is_lost_connection
 from bncourse.functional import batch_layout, move_running
 from bncourse.normalize import normalized_part
 from bncourse.tensor_arguments import ArgumentError, check_batch_norm, check_input

@@ -23,6 +23,8 @@ from typing import TypeVar
 import torch
 from torch import distributed as dist
 
+from bncourse.distributed.connections import is_lost_connection
+
 Item = TypeVar("Item")
 
 OWN, ENDED, FOLLOWED = range(3)  # kinds of failures, likely causes first
@@ -30,8 +32,6 @@ LINGER = 2.0  # seconds that a process that has returned stays connected: others
 START = 60.0  # seconds that a process waits for the others to start, or its timeout, if that is longer
 PERIOD = 0.1  # seconds between two messages about progress
 
-# What gloo says if another process has ended, or does not come.
-_LOST = re.compile(r"by peer|broken pipe|timed out|timeout|connection refused", re.IGNORECASE)
 _GLOO = re.compile(r"\[\S*gloo\S*\] | This is typically caused.*", re.DOTALL)  # its line, and its advice
 
 
@@ -184,13 +184,6 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def is_lost_connection(error: BaseException) -> bool:
-    """Whether the error says only that another process has ended or did not come."""
-    if isinstance(error, dist.DistStoreError | dist.DistNetworkError | dist.DistBackendError):
-        return True
-    return isinstance(error, RuntimeError) and "gloo" in str(error) and bool(_LOST.search(str(error)))
 
 
 class _Reporter:
